@@ -1,0 +1,300 @@
+"""How good are generated windows, judged on people the generator has never seen?
+
+About 60 % of the subjects train, the others test. The flow is trained on the training
+windows without labels; then labels are shown to the sampler, which draws the same
+number of windows per class as there are real ones. SMOTE on flattened windows and
+jitter (noise and scaling of real windows) are drawn to the same counts.
+
+    python benchmarks/generation.py --data hapt_waist.npz --figure hapt.png
+
+One line of the CSV file per measure, with `floor`, the value that real windows reach:
+
+* `tstr_logistic`, `tstr_forest`: macro-F1 on the test people of classifiers trained on
+  synthetic windows; `floor` is the same trained on the real ones (here a ceiling);
+* `c2st_auc`: can a forest tell synthetic from the training people's windows? `floor`:
+  training people against each other. Well below .5 means copies, not quality. The row
+  `test people` puts their real windows in place of synthetic ones: another crowd;
+* `log_psd_distance` in decades; `floor`: equally many real windows of the same people;
+* `copy_fraction`: share of windows nearer to a training window than to one of the test
+  people; `floor`: the same for real windows of the training people. Above it: copies;
+* `windows_per_second` of drawing, on one machine and one run: see the environment.
+
+`nfe` counts evaluations of the velocity field: midpoint takes two per step.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from _common import (
+    environment,
+    load_windows,
+    print_environment,
+    subsample,
+    write_rows,
+)
+from generation_figure import draw_figure
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import Bunch
+
+from skflowfm.metrics import (
+    c2st_auc,
+    log_psd_distance,
+    nearest_neighbour_copy,
+    train_on_synthetic,
+)
+
+TRAIN_SHARE = 0.6
+EVALUATIONS = (4, 8, 16)
+EVALUATIONS_PER_STEP = {"midpoint": 2, "euler": 1}
+N_NEIGHBOURS = 5
+JITTER, SCALING = 0.05, 0.1
+METHODS = ("test people", "smote", "jitter", "flowfm")
+
+
+# ----------------------------------------------------------------------- the split
+def split_subjects(data, seed):
+    """Training and test windows of different subjects, and the counts to draw."""
+    subjects = np.random.default_rng(seed).permutation(np.unique(data.groups))
+    if len(subjects) < 6:
+        raise ValueError(f"{data.name}: 6 subjects needed, got {len(subjects)}")
+    n_train = min(max(round(TRAIN_SHARE * len(subjects)), 4), len(subjects) - 2)
+    train = np.isin(data.groups, subjects[:n_train])
+    test = np.isin(data.groups, subjects[n_train:])
+    assert not set(data.groups[train]) & set(data.groups[test])
+    assert train.sum() + test.sum() == len(data.y)
+    classes, counts = np.unique(data.y[train], return_counts=True)
+    return Bunch(
+        X=data.X[train],
+        y=data.y[train],
+        groups=data.groups[train],
+        X_test=data.X[test],
+        y_test=data.y[test],
+        groups_test=data.groups[test],
+        counts=dict(zip(classes.tolist(), counts.tolist(), strict=True)),
+    )
+
+
+# --------------------------------------------------------------------- the drawers
+def smote(split, seed):
+    """A random point between a window and one of its 5 nearest of the same class."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for label, n in split.counts.items():
+        flat = split.X[split.y == label].reshape(n, -1)
+        k = min(N_NEIGHBOURS + 1, n)
+        neighbours = NearestNeighbors(n_neighbors=k).fit(flat).kneighbors(flat)[1]
+        start = rng.integers(n, size=n)
+        end = neighbours[start, rng.integers(1, k, size=n) if k > 1 else 0]
+        weight = rng.uniform(size=(n, 1))
+        drawn.append(flat[start] + weight * (flat[end] - flat[start]))
+    X = np.concatenate(drawn).reshape(-1, *split.X.shape[1:])
+    return X.astype(np.float32), np.repeat(
+        list(split.counts), list(split.counts.values())
+    )
+
+
+def jitter(split, seed):
+    """Real windows, each channel scaled by N(1, .1), plus 5 % of its own deviation."""
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate(
+        [rng.choice(np.flatnonzero(split.y == c), n) for c, n in split.counts.items()]
+    )
+    X = split.X[rows]
+    scale = 1 + SCALING * rng.normal(size=(*X.shape[:2], 1))
+    noise = JITTER * X.std(axis=2, keepdims=True) * rng.normal(size=X.shape)
+    return (X * scale + noise).astype(np.float32), split.y[rows]
+
+
+def fit_sampler(split, seed, options):
+    """Train the flow without labels, then show the labels to the sampler."""
+    from sklearn.frozen import FrozenEstimator
+
+    from skflowfm import FlowFMSampler, FlowFMTransformer
+
+    transformer = FlowFMTransformer(
+        max_steps=options.max_steps, max_time=options.max_time, random_state=seed
+    ).fit(split.X, groups=split.groups)
+    print(
+        f"  flowfm: {transformer.n_steps_} steps in {transformer.fit_seconds_:.1f} s",
+        flush=True,
+    )
+    sampler = FlowFMSampler(FrozenEstimator(transformer), random_state=seed)
+    return sampler.fit(split.X, split.y)
+
+
+def draw_flow(split, seed, options):
+    """Yield (solver, nfe, X, y, seconds) of one fitted sampler at each budget."""
+    sampler = fit_sampler(split, seed, options)
+    for solver, per_step in EVALUATIONS_PER_STEP.items():
+        for nfe in EVALUATIONS:
+            sampler.set_params(n_steps=nfe // per_step, solver=solver)
+            yield (
+                solver,
+                nfe,
+                *timed_draw(
+                    sampler.sample, class_counts=split.counts, random_state=seed
+                ),
+            )
+
+
+def timed_draw(function, *args, **kwargs):
+    start = time.perf_counter()
+    X, y = function(*args, **kwargs)
+    return X, y, time.perf_counter() - start
+
+
+def drawings(split, seed, options):
+    """Yield (method, solver, nfe, X, y, seconds) of every method asked for."""
+    for name, draw in (("smote", smote), ("jitter", jitter)):
+        if name in options.methods:
+            yield name, "", "", *timed_draw(draw, split, seed)
+    if "flowfm" in options.methods:
+        for drawn in draw_flow(split, seed, options):
+            yield "flowfm", *drawn
+
+
+# --------------------------------------------------------------------- the measures
+def measure(split, X, y, seconds, seed):
+    """All measures of one synthetic sample, each as (value, floor)."""
+    transfer = train_on_synthetic(
+        X,
+        y,
+        split.X_test,
+        split.y_test,
+        X_train=split.X,
+        y_train=split.y,
+        random_state=seed,
+    )
+    two_sample = c2st_auc(split.X, X, groups_real=split.groups, random_state=seed)
+    spectrum = log_psd_distance(split.X, X, random_state=seed)
+    copies = nearest_neighbour_copy(split.X, X, split.X_test, random_state=seed)
+    return {
+        "tstr_logistic": (transfer.logistic.synthetic, transfer.logistic.real),
+        "tstr_forest": (transfer.forest.synthetic, transfer.forest.real),
+        "c2st_auc": (two_sample.value, two_sample.floor),
+        "log_psd_distance": (spectrum.value, spectrum.floor),
+        "copy_fraction": (copies.value, copies.floor),
+        "windows_per_second": (len(X) / seconds, None),
+    }
+
+
+def measure_test_people(split, seed):
+    """How far other people's real windows are from those of the training people."""
+    two_sample = c2st_auc(
+        split.X,
+        split.X_test,
+        groups_real=split.groups,
+        groups_synthetic=split.groups_test,
+        random_state=seed,
+    )
+    spectrum = log_psd_distance(split.X, split.X_test, random_state=seed)
+    return {
+        "c2st_auc": (two_sample.value, two_sample.floor),
+        "log_psd_distance": (spectrum.value, spectrum.floor),
+    }
+
+
+def run_dataset(data, seed, options):
+    """All methods on one data set with one seed; returns what the figure shows."""
+    split = split_subjects(data, seed)
+    print(
+        f"\n{data.name}, seed {seed}: {len(split.y)} windows {data.X.shape[1:]} of "
+        f"{len(np.unique(split.groups))} training subjects, {len(split.y_test)} of "
+        f"{len(np.unique(split.groups_test))} test subjects",
+        flush=True,
+    )
+    record(data, seed, "test people", "", "", measure_test_people(split, seed), options)
+    shown = None
+    for method, solver, nfe, X, y, seconds in drawings(split, seed, options):
+        assert {c: int(np.sum(y == c)) for c in split.counts} == split.counts
+        measures = measure(split, X, y, seconds, seed)
+        record(data, seed, method, solver, nfe, measures, options)
+        if shown is None or solver == "midpoint":
+            shown = f"{method} {solver} {nfe}".strip(), X, y
+    return split, shown
+
+
+def record(data, seed, method, solver, nfe, measures, options):
+    """Print one line and append one CSV row per measure."""
+    rows = [
+        {
+            "dataset": data.name,
+            "method": method,
+            "solver": solver,
+            "nfe": nfe,
+            "seed": seed,
+            "metric": metric,
+            "value": round(float(value), 6),
+            "floor": "" if floor is None else round(float(floor), 6),
+        }
+        for metric, (value, floor) in measures.items()
+    ]
+    write_rows(options.out, rows)
+    said = ", ".join(f"{row['metric']} {row['value']:.3g}" for row in rows)
+    print(f"  {method} {solver} {nfe}".rstrip() + f": {said}", flush=True)
+
+
+def print_table(path):
+    """Mean over seeds, value with floor in brackets, a line per method and budget."""
+    rows = pd.read_csv(path, keep_default_na=False, dtype={"nfe": str})
+    rows["floor"] = pd.to_numeric(rows["floor"])
+    keys = ["dataset", "method", "solver", "nfe"]
+    cells = rows.groupby([*keys, "metric"], sort=False)[["value", "floor"]].mean()
+    texts = [
+        f"{value:.3g}" if np.isnan(floor) else f"{value:.3f} ({floor:.3f})"
+        for value, floor in cells.to_numpy()
+    ]
+    table = pd.Series(texts, cells.index).unstack("metric", sort=False, fill_value="")
+    print("\nvalue (floor), mean over seeds\n")
+    print(table.to_string())
+
+
+# --------------------------------------------------------------------- command line
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", nargs="+", required=True, metavar="FILE.npz")
+    add("--methods", nargs="+", default=list(METHODS[1:]), choices=METHODS[1:])
+    add("--seeds", nargs="+", type=int, default=[0])
+    add("--max-windows", type=int, help="a random subset, for a quick look")
+    add("--max-steps", type=int, help="training steps of FlowFMTransformer")
+    add("--max-time", type=float, help="seconds of training of FlowFMTransformer")
+    add("--out", default="out/generation.csv", help="replaced if it exists")
+    add("--figure", metavar="FILE.png", help="of the first data set and seed")
+    return parser.parse_args()
+
+
+def main():
+    options = parse_arguments()
+    print_environment()
+    out = Path(options.out)
+    out.unlink(missing_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    about = {"arguments": vars(options), "environment": environment()}
+    out.with_suffix(".json").write_text(json.dumps(about, indent=1))
+    figure = options.figure
+    for path in options.data:
+        try:
+            data = subsample(load_windows(path), options.max_windows)
+        except FileNotFoundError as error:
+            print(f"{Path(path).stem} skipped: {error}", flush=True)
+            continue
+        for seed in options.seeds:
+            split, shown = run_dataset(data, seed, options)
+            if figure and shown:
+                draw_figure(figure, data, split, *shown)
+                figure = None
+    if not out.exists():
+        sys.exit("nothing was run: no data file found")
+    print_table(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Which representation recognises activities of people it has never seen?
+
+Every method is fitted on the training subjects of a fold, without labels, once; then a
+classifier is fitted on all labels and on a small share of them, and judged on the
+subjects left out. No subject, hence no recording, is on both sides of a split.
+
+    python benchmarks/recognition.py --data a.npz b.npz --methods flowfm pca
+
+Two scores, because they answer different questions and differ by several points:
+
+* `subject_macro_f1`: macro-F1 within each test subject, over the classes that subject
+  performed; reported as mean and standard deviation over subjects ("what will a new
+  person see?").
+* `pooled_macro_f1`: one macro-F1 over all test windows of all folds.
+
+To add a method, write a function `(X_train, options) -> (transformer, classifier)`,
+both unfitted, and list it in `METHODS`.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from _common import (
+    environment,
+    load_windows,
+    print_environment,
+    statistics_features,
+    subsample,
+    write_rows,
+)
+from _protocol import draw_labels, subject_folds, subject_scores
+from recognition_tables import print_tables
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+DEFAULT_DIM = 64  # what FlowFMTransformer takes by default
+
+
+# ------------------------------------------------------------------------- methods
+@dataclass(frozen=True)
+class Options:
+    """What a method may depend on besides the training windows."""
+
+    seed: int = 0
+    n_components: int | None = None
+    max_steps: int | None = None
+    max_time: float | None = None
+    n_jobs: int = 1
+
+
+def flowfm(X_train, options):
+    """FlowFMTransformer with its defaults, read by a plain logistic regression."""
+    from skflowfm import FlowFMTransformer
+
+    transformer = FlowFMTransformer(
+        options.n_components,
+        max_steps=options.max_steps,
+        max_time=options.max_time,
+        random_state=options.seed,
+    )
+    return transformer, LogisticRegression(max_iter=1000)
+
+
+def flowfm_random(X_train, options):
+    """The same encoder without a training step: what the training is worth."""
+    transformer, classifier = flowfm(X_train, options)
+    return transformer.set_params(max_steps=0, max_time=None), classifier
+
+
+def pca(X_train, options):
+    """Principal components of the flattened, standardised windows."""
+    n_windows, n_channels, n_timesteps = X_train.shape
+    dim = min(options.n_components or DEFAULT_DIM, n_windows, n_channels * n_timesteps)
+    transformer = make_pipeline(
+        FunctionTransformer(lambda X: X.reshape(len(X), -1)),
+        StandardScaler(),
+        PCA(dim, random_state=options.seed),
+    )
+    return transformer, LogisticRegression(max_iter=1000)
+
+
+def statistics_forest(X_train, options):
+    """Hand-made features and a random forest: what practitioners try first."""
+    forest = RandomForestClassifier(
+        300, n_jobs=options.n_jobs, random_state=options.seed
+    )
+    return FunctionTransformer(statistics_features), forest
+
+
+def statistics_logistic(X_train, options):
+    """The same hand-made features, standardised, and logistic regression."""
+    transformer = make_pipeline(
+        FunctionTransformer(statistics_features), StandardScaler()
+    )
+    return transformer, LogisticRegression(max_iter=1000)
+
+
+def minirocket(X_train, options):
+    """10 000 random-convolution features and ridge regression: the bar to beat."""
+    try:
+        from aeon.transformations.collection.convolution_based import MiniRocket
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error}; install the extra: pip install 'skflowfm[bench]'"
+        ) from error
+
+    rocket = MiniRocket(n_jobs=options.n_jobs, random_state=options.seed)
+    rocket.fit_transform(X_train[:8])  # compiles, so that the timing does not
+    ridge = RidgeClassifierCV(alphas=np.logspace(-3, 3, 10))
+    return rocket, make_pipeline(StandardScaler(with_mean=False), ridge)
+
+
+METHODS = {
+    "flowfm": flowfm,
+    "flowfm-random": flowfm_random,
+    "pca": pca,
+    "statistics-forest": statistics_forest,
+    "statistics-logistic": statistics_logistic,
+    "minirocket": minirocket,
+}
+
+
+# ------------------------------------------------------------------------ protocol
+def timed(function, *arguments):
+    """The function's result and the seconds it took."""
+    start = time.perf_counter()
+    result = function(*arguments)
+    return result, time.perf_counter() - start
+
+
+def run_fold(method, data, train, test, fractions, options):
+    """Fit one method on one fold; yields (fraction, predicted, measurements).
+
+    `fit_seconds` covers fitting the representation and computing the training
+    features, `transform_seconds` the features of the test windows.
+    """
+    transformer, classifier = method(data.X[train], options)
+    Z_train, fit_seconds = timed(transformer.fit_transform, data.X[train])
+    Z_test, transform_seconds = timed(transformer.transform, data.X[test])
+    for fraction in fractions:
+        rows = draw_labels(data.y[train], fraction, seed=options.seed)
+        _, seconds = timed(classifier.fit, Z_train[rows], data.y[train][rows])
+        yield (
+            fraction,
+            classifier.predict(Z_test),
+            {
+                "n_train": len(train),
+                "n_labels": len(rows),
+                "n_test": len(test),
+                "dim": Z_train.shape[1],
+                "fit_seconds": round(fit_seconds, 4),
+                "classifier_seconds": round(seconds, 4),
+                "transform_seconds": round(transform_seconds, 4),
+                "steps": getattr(transformer, "n_steps_", ""),
+            },
+        )
+
+
+def run_dataset(data, methods, n_folds, fractions, options, out):
+    """All methods on all folds of one data set with one seed, written to `out`."""
+    folds = subject_folds(data, n_folds, options.seed)
+    n_subjects = len(np.unique(data.groups))
+    protocol = f"grouped-{len(folds)}-fold"
+    if len(folds) == n_subjects:
+        protocol = "leave-one-subject-out"
+    common = {"dataset": data.name, "protocol": protocol, "seed": options.seed}
+    print(
+        f"\n{data.name}: {len(data.y)} windows {data.X.shape[1:]}, {n_subjects} "
+        f"subjects, {len(data.classes)} classes, {protocol}, seed {options.seed}",
+        flush=True,
+    )
+    pooled = {}
+    for fold, (train, test) in enumerate(folds):
+        for name, method in methods.items():
+            results = run_fold(method, data, train, test, fractions, options)
+            said = f"  fold {fold + 1}/{len(folds)} {name}:"
+            for fraction, predicted, measured in results:
+                whole = pooled.setdefault((name, fraction), np.empty_like(data.y))
+                whole[test] = predicted
+                scores = subject_scores(data.y[test], predicted, data.groups[test])
+                key = {**common, "method": name, "label_fraction": fraction}
+                new = [
+                    row(key, fold, "subject_macro_f1", value, measured, subject)
+                    for subject, value in scores.items()
+                ]
+                write_rows(out, new)
+                said += f" F1 {np.mean(list(scores.values())):.3f} ({fraction:.0%}),"
+            print(f"{said} fit {measured['fit_seconds']:.1f} s", flush=True)
+    for (name, fraction), predicted in pooled.items():
+        key = {**common, "method": name, "label_fraction": fraction}
+        value = f1_score(data.y, predicted, average="macro", zero_division=0)
+        write_rows(out, [row(key, "all", "pooled_macro_f1", value, {}, "all")])
+
+
+def row(key, fold, metric, value, measured, subject):
+    """One line of the CSV file; the columns stand here."""
+    columns = (
+        "n_train n_labels n_test dim fit_seconds classifier_seconds "
+        "transform_seconds steps"
+    ).split()
+    return {
+        "dataset": key["dataset"],
+        "method": key["method"],
+        "protocol": key["protocol"],
+        "seed": key["seed"],
+        "fold": fold,
+        "subject": subject,
+        "label_fraction": key["label_fraction"],
+        "metric": metric,
+        "value": round(float(value), 6),
+        **{column: measured.get(column, "") for column in columns},
+    }
+
+
+# -------------------------------------------------------------------- command line
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", nargs="+", required=True, metavar="FILE.npz")
+    add("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    add("--seeds", nargs="+", type=int, default=[0])
+    add("--folds", type=int, default=5, help="0 leaves one subject out at a time")
+    add("--label-fractions", nargs="+", type=float, default=[1.0, 0.1])
+    add("--n-components", type=int, help="size of z, and of the PCA")
+    add("--max-windows", type=int, help="a random subset, for a quick look")
+    add("--max-steps", type=int, help="training steps of FlowFMTransformer")
+    add("--max-time", type=float, help="seconds of training of FlowFMTransformer")
+    add("--out", default="out/recognition.csv", help="replaced if it exists")
+    arguments = parser.parse_args()
+    if arguments.folds < 0 or arguments.folds == 1:
+        parser.error("--folds must be 0 (leave one subject out) or at least 2")
+    if not all(0 < fraction <= 1 for fraction in arguments.label_fractions):
+        parser.error("--label-fractions must lie in (0, 1]")
+    return arguments
+
+
+def available_methods(names, options):
+    """The methods whose packages are installed; says which are not."""
+    probe = np.random.default_rng(0).standard_normal((8, 1, 16)).astype(np.float32)
+    methods = {}
+    for name in names:
+        try:
+            METHODS[name](probe, options)
+            methods[name] = METHODS[name]
+        except ImportError as error:
+            print(f"{name} skipped: {error}", flush=True)
+    return methods
+
+
+def load_available(paths):
+    """The data sets that are there; says which are not."""
+    for path in paths:
+        try:
+            yield load_windows(path)
+        except FileNotFoundError as error:
+            print(f"{Path(path).stem} skipped: {error}", flush=True)
+
+
+def main():
+    arguments = parse_arguments()
+    print_environment()
+    options = Options(
+        n_components=arguments.n_components,
+        max_steps=arguments.max_steps,
+        max_time=arguments.max_time,
+        n_jobs=torch.get_num_threads(),
+    )
+    methods = available_methods(arguments.methods, options)
+    out = Path(arguments.out)
+    out.unlink(missing_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    record = {"arguments": vars(arguments), "environment": environment()}
+    out.with_suffix(".json").write_text(json.dumps(record, indent=1))
+    n_sets = 0
+    for data in load_available(arguments.data):
+        n_sets += 1
+        data = subsample(data, arguments.max_windows)
+        for seed in arguments.seeds:
+            seeded = replace(options, seed=seed)
+            fractions = arguments.label_fractions
+            run_dataset(data, methods, arguments.folds, fractions, seeded, out)
+    if n_sets == 0 or not methods:
+        sys.exit("nothing was run: no data file found, or no method available")
+    print_tables([out])
+
+
+if __name__ == "__main__":
+    main()

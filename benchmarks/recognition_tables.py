@@ -1,0 +1,105 @@
+"""Tables from the rows that `recognition.py` wrote.
+
+    python benchmarks/recognition_tables.py out/recognition.csv [more.csv]
+
+Several files are joined: baselines need to run once only. Subjects are the unit: scores
+of a subject are averaged over seeds, then compared. The interval of a difference is
+a percentile bootstrap over subjects; with fewer than about 15 subjects it is too
+narrow.
+"""
+
+import argparse
+import sys
+
+import numpy as np
+import pandas as pd
+
+N_BOOTSTRAP = 10_000
+
+
+def read_rows(paths):
+    """The rows of all files, `subject` and `fold` as text."""
+    text = {"subject": str, "fold": str}
+    return pd.concat([pd.read_csv(path, dtype=text) for path in paths])
+
+
+def by_subject(rows):
+    """Mean score over seeds: one line per subject, one column per method."""
+    rows = rows[rows["metric"] == "subject_macro_f1"]
+    table = rows.pivot_table(index="subject", columns="method", values="value")
+    return table[rows["method"].unique()]
+
+
+def bootstrap_interval(differences, level=0.95, n_draws=N_BOOTSTRAP, seed=0):
+    """Percentile interval of the mean, resampling the entries of `differences`."""
+    differences = np.asarray(differences)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(differences), size=(n_draws, len(differences)))
+    tail = (1 - level) / 2
+    return np.quantile(differences[drawn].mean(axis=1), [tail, 1 - tail])
+
+
+def score_table(rows):
+    """One line per method: scores at each share of labels, then costs per fold."""
+    lines = {}
+    fractions = sorted(rows["label_fraction"].unique(), reverse=True)
+    for method, of_method in rows.groupby("method", sort=False):
+        line = lines[method] = {}
+        folds = of_method[of_method["fold"] != "all"]
+        line["dim"] = f"{folds['dim'].median():.0f}"
+        for fraction in fractions:
+            subjects = by_subject(folds[folds["label_fraction"] == fraction])[method]
+            spread = f"{subjects.mean():.3f}±{subjects.std():.3f}"
+            line[f"subject F1 {fraction:.0%}"] = spread
+        pooled = of_method[of_method["metric"] == "pooled_macro_f1"]
+        for fraction in fractions:
+            value = pooled.loc[pooled["label_fraction"] == fraction, "value"].mean()
+            line[f"pooled F1 {fraction:.0%}"] = f"{value:.3f}"
+        once = folds[folds["label_fraction"] == fractions[0]]
+        once = once.drop_duplicates(["seed", "fold"])
+        fit = (once["fit_seconds"] + once["classifier_seconds"]).mean()
+        rate = once["n_test"].sum() / max(once["transform_seconds"].sum(), 1e-9)
+        line["fit s"] = f"{fit:.1f}"
+        line["transform s"] = f"{once['transform_seconds'].mean():.2f} ({rate:.0f}/s)"
+    return pd.DataFrame(lines).T
+
+
+def difference_table(rows, reference):
+    """`reference` minus every other method, paired by subject, with its interval."""
+    lines = {}
+    for fraction in sorted(rows["label_fraction"].unique(), reverse=True):
+        subjects = by_subject(rows[rows["label_fraction"] == fraction])
+        for method in subjects.columns.drop(reference):
+            differences = (subjects[reference] - subjects[method]).dropna()
+            low, high = bootstrap_interval(differences)
+            better = f"{(differences > 0).sum()}/{len(differences)}"
+            text = f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}] {better}"
+            lines.setdefault(method, {})[f"{fraction:.0%} of labels"] = text
+    return pd.DataFrame(lines).T
+
+
+def print_tables(paths, reference="flowfm"):
+    """Print the scores, and the differences to `reference`, for each data set."""
+    rows = read_rows(paths)
+    for (dataset, protocol), part in rows.groupby(["dataset", "protocol"], sort=False):
+        n_subjects = part.loc[part["fold"] != "all", "subject"].nunique()
+        n_seeds = part["seed"].nunique()
+        print(f"\n{dataset}, {protocol}, {n_subjects} subjects, {n_seeds} seed(s)")
+        print("fit s: features and classifier, training fold; transform s: test fold")
+        print(score_table(part).to_string())
+        methods = part["method"].unique()
+        if reference in methods and len(methods) > 1:
+            print(
+                f"\n{reference} minus the others: mean over subjects of the paired "
+                "difference in F1 [95 % interval] subjects where it is better"
+            )
+            print(difference_table(part, reference).to_string())
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", metavar="FILE.csv")
+    parser.add_argument("--reference", default="flowfm")
+    arguments = parser.parse_args()
+    print_tables(arguments.files, arguments.reference)

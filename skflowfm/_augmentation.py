@@ -1,0 +1,218 @@
+"""Augmentation in one call, and inside scikit-learn's own Pipeline."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from ._resampling import check_new_counts, labels_like, rows_like, rows_to_add
+from ._sampler import FlowFMSampler
+from ._validation import check_count, check_rows
+
+
+def make_synthetic(
+    X,
+    y=None,
+    *,
+    n_samples=None,
+    sampling_strategy=None,
+    sampler=None,
+    random_state=None,
+):
+    """Return only new rows (and labels), learned from ``X`` (and ``y``), in one call.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_windows, n_channels, n_timesteps) or \
+            (n_samples, n_features)
+        Rows to learn from.
+    y : array-like of shape (n,), default=None
+        Class labels.
+    n_samples : int or dict, default=None
+        Number of *new* rows; a dict gives it per class and needs ``y``. None, without
+        ``sampling_strategy``, is as many as ``X`` has.
+    sampling_strategy : str, float, dict or callable, default=None
+        Alternatively, imbalanced-learn's grammar of *totals wanted*, counting the rows
+        that are there; see :class:`FlowFMSampler`. Needs ``y``.
+    sampler : FlowFMSampler, default=None
+        Cloned and fitted. None is ``FlowFMSampler()``.
+    random_state : int, RandomState, Generator or None, default=None
+        Given, replaces the sampler's.
+
+    Returns
+    -------
+    X_new : ndarray or DataFrame, of the dtype of ``X``
+        The new rows alone.
+    y_new : ndarray or Series
+        Their labels; only if ``y`` is given.
+
+    Raises
+    ------
+    ValueError
+        If both ``n_samples`` and ``sampling_strategy`` are given, a count is negative
+        or below what is there, or a class has no row.
+
+    Examples
+    --------
+    >>> from skflowfm import FlowFMSampler, FlowFMTransformer, make_synthetic
+    >>> from skflowfm.datasets import make_wearable
+    >>> X, y, _ = make_wearable(80, n_timesteps=60, random_state=0, return_X_y=True)
+    >>> sampler = FlowFMSampler(FlowFMTransformer(8, max_steps=20), n_steps=2)
+    >>> X_new, y_new = make_synthetic(
+    ...     X, y, n_samples={1: 2}, sampler=sampler, random_state=0
+    ... )
+    >>> X_new.shape, y_new
+    ((2, 3, 60), array([1, 1]))
+    """
+    if n_samples is not None and sampling_strategy is not None:
+        raise ValueError(
+            "Give n_samples (new rows) or sampling_strategy (totals wanted), not both; "
+            f"got n_samples={n_samples!r} and sampling_strategy={sampling_strategy!r}."
+        )
+    by_class = sampling_strategy is not None or isinstance(n_samples, dict)
+    if by_class and y is None:
+        raise ValueError("Rows per class need y: pass the labels of X.")
+    wanted = n_samples
+    if sampling_strategy is not None:
+        wanted = rows_to_add(sampling_strategy, y)
+    elif isinstance(n_samples, dict):
+        wanted = check_new_counts(n_samples, np.unique(np.asarray(y)), "n_samples")
+    else:
+        check_count("n_samples", n_samples)
+    sampler = FlowFMSampler() if sampler is None else clone(sampler)
+    if random_state is not None:
+        sampler.set_params(random_state=random_state)
+    sampler.fit(X, y)
+    if not by_class and y is not None:
+        wanted = spread_over_classes(len(X) if n_samples is None else n_samples, y)
+    X = X if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.asarray(X)
+    if y is None:
+        n_new = len(X) if wanted is None else wanted
+        return rows_like(sampler.sample(n_new), X)
+    X_new, y_new = sampler.sample(class_counts=wanted)
+    return rows_like(X_new, X), labels_like(y_new, y)
+
+
+def spread_over_classes(n: int, y) -> dict:
+    """Return {class: count} that sums to ``n`` in the proportions of ``y``.
+
+    The largest remainders are rounded up, so no count is off by a whole row.
+    """
+    classes, counts = np.unique(np.asarray(y), return_counts=True)
+    exact = n * counts / counts.sum()
+    whole = np.floor(exact).astype(int)
+    whole[np.argsort(whole - exact, kind="stable")[: n - whole.sum()]] += 1
+    return dict(zip(classes.tolist(), whole.tolist(), strict=True))
+
+
+def _classifier_has(name):
+    """Return a check for available_if: does the classifier offer ``name``?"""
+    return lambda self: hasattr(getattr(self, "classifier_", self.classifier), name)
+
+
+class AugmentedClassifier(ClassifierMixin, BaseEstimator):
+    """Classifier that is fitted on its training rows and synthetic ones.
+
+    ``fit`` resamples, then fits; ``predict`` never does. Inside ``Pipeline``,
+    ``cross_val_score`` or ``GridSearchCV`` the synthetic rows are therefore made from
+    the training part of each fold alone.
+
+    Parameters
+    ----------
+    classifier : classifier, default=None
+        Cloned and fitted on the enlarged data. None is ``LogisticRegression()``, which
+        takes tables; for windows, a pipeline that begins with a transformer of windows.
+    sampler : object with ``fit_resample``, default=None
+        Cloned. None is ``FlowFMSampler()``; imbalanced-learn's over-samplers work too.
+
+    Attributes
+    ----------
+    classifier_, sampler_
+        The fitted clones.
+    classes_ : ndarray
+        Class labels.
+    n_synthetic_ : int
+        How many rows were added in ``fit``.
+
+    See Also
+    --------
+    FlowFMSampler : Also a step of imbalanced-learn's own Pipeline.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> sampler = FlowFMSampler(FlowFMTransformer(max_steps=20), random_state=0)
+    >>> sampler.set_params(sampling_strategy={0: 60})
+    FlowFMSampler(random_state=0, sampling_strategy={0: 60},
+                  transformer=FlowFMTransformer(max_steps=20))
+    >>> AugmentedClassifier(sampler=sampler).fit(X, y).n_synthetic_
+    10
+    """
+
+    def __init__(self, classifier=None, sampler=None):
+        self.classifier = classifier
+        self.sampler = sampler
+
+    def fit(self, X, y):
+        """Add synthetic rows and fit the classifier on all.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Windows or table rows.
+        y : array-like of shape (n,)
+            Class labels.
+
+        Returns
+        -------
+        self : AugmentedClassifier
+        """
+        check_classification_targets(y)
+        check_rows(self, X, reset=True)
+        classifier = (
+            LogisticRegression() if self.classifier is None else self.classifier
+        )
+        sampler = FlowFMSampler() if self.sampler is None else self.sampler
+        if not hasattr(sampler, "fit_resample"):
+            raise TypeError(
+                f"sampler must have a fit_resample method, got {sampler!r}. Use "
+                "FlowFMSampler or an over-sampler of imbalanced-learn."
+            )
+        self.sampler_ = clone(sampler)
+        X_all, y_all = self.sampler_.fit_resample(X, y)
+        self.n_synthetic_ = len(y_all) - len(y)
+        self.classifier_ = clone(classifier).fit(X_all, y_all)
+        self.classes_ = self.classifier_.classes_
+        return self
+
+    def predict(self, X):
+        """Return the predicted class of each row, ndarray of shape (n,)."""
+        return self._checked(X).predict(X)
+
+    @available_if(_classifier_has("predict_proba"))
+    def predict_proba(self, X):
+        """Return class probabilities, ndarray of shape (n, n_classes)."""
+        return self._checked(X).predict_proba(X)
+
+    @available_if(_classifier_has("decision_function"))
+    def decision_function(self, X):
+        """Return the classifier's decision values."""
+        return self._checked(X).decision_function(X)
+
+    def _checked(self, X):
+        check_is_fitted(self)
+        check_rows(self, X, reset=False)
+        return self.classifier_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        if self.classifier is not None:
+            inner = get_tags(self.classifier)
+            tags.classifier_tags = inner.classifier_tags
+        return tags

@@ -1,0 +1,214 @@
+"""The only place that turns a request into draws.
+
+Every random number of sample i is a function of the seed and i alone (a counter-based
+generator), and the networks always run on blocks of one size. So sample i does not
+depend on how many others are asked for, nor on how many are computed at a time:
+``sample(100)`` is the first hundred rows of ``sample(1000)``, to the byte.
+
+References
+----------
+.. [1] J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, "Parallel Random Numbers:
+       As Easy as 1, 2, 3", SC 2011 (Philox).
+"""
+
+import numpy as np
+import torch
+
+from ._training import Budget, train
+from .flow_matching import (
+    flow_matching_loss,
+    sample_source,
+    sample_time,
+    source_quantile,
+)
+from .nets.density import RepresentationFlow, interpolate_neighbours
+from .nets.layers import initialise
+
+BLOCK = 64
+CUDA_BLOCK = 1024
+TRANSFORM_BLOCK = 512
+FLOW_CLASS_SIZE = 20
+Z_NOISE = 0.1
+STREAMS = {"representation": 1, "source": 2, "score": 3, "label": 4}
+
+
+def counter_uniform(seed: int, stream: str, start: int, n: int, size: int):
+    """Return (n, size) uniform numbers in (0, 1) of samples start, ..., start + n - 1.
+
+    Row i of the result depends on ``seed``, ``stream`` and start + i only.
+    """
+    padded = -(-size // 4) * 4  # the counter advances by four numbers
+    bits = np.random.Philox(key=[seed, STREAMS[stream]])
+    bits.advance(start * padded // 4)
+    uniform = np.random.Generator(bits).random((n, padded))[:, :size]
+    return torch.from_numpy(uniform + 2.0**-54)
+
+
+def source_rows(seed: int, stream: str, start: int, n: int, shape) -> torch.Tensor:
+    """Return the float32 source draws of samples start, ..., start + n - 1."""
+    uniform = counter_uniform(seed, stream, start, n, int(np.prod(shape)))
+    return source_quantile(uniform).float().reshape(n, *shape)
+
+
+def in_blocks(function, *tensors, size: int, pad: bool):
+    """Apply ``function`` to blocks of rows and join the results on the CPU.
+
+    With ``pad`` the last block is filled up with copies of its first row: floating
+    point sums then come in the same order whatever the number of rows.
+    """
+    if not len(tensors[0]):
+        return function(*tensors)
+    out = []
+    for start in range(0, len(tensors[0]), size):
+        block = [x[start : start + size] for x in tensors]
+        n = len(block[0])
+        if pad and n < size:
+            block = [
+                torch.cat([b, b[:1].expand(size - n, *b.shape[1:])]) for b in block
+            ]
+        with torch.inference_mode():
+            out.append(function(*block)[:n].cpu())
+    return torch.cat(out)
+
+
+def device_of(model) -> torch.device:
+    """Return where the model's weights are."""
+    return model.axes.mean.device
+
+
+def represent(model, rows) -> torch.Tensor:
+    """Return the representations of ``rows``, block by block."""
+    device = device_of(model)
+    out = [torch.empty(0, model.n_components)]
+    for start in range(0, len(rows), TRANSFORM_BLOCK):
+        with torch.inference_mode():
+            block = rows[start : start + TRANSFORM_BLOCK].to(device)
+            out.append(model.represent(block).cpu())
+    return torch.cat(out)
+
+
+def flow_shape(model, row_shape) -> tuple[int, ...]:
+    """Return the shape of one row in flow coordinates."""
+    blank = torch.zeros(1, *row_shape, device=device_of(model))
+    return tuple(model.coordinates(blank).shape[1:])
+
+
+def decode(model, z, row_shape, seed, *, n_steps, solver) -> torch.Tensor:
+    """Return one row for each representation; row i's source is that of sample i."""
+    device = device_of(model)
+    shape = flow_shape(model, row_shape)
+    size = CUDA_BLOCK if device.type == "cuda" else BLOCK
+    out = [torch.empty(0, *row_shape)]
+    for start in range(0, len(z), size):
+        block = z[start : start + size]
+        x_0 = source_rows(seed, "source", start, len(block), shape)
+        out.append(
+            in_blocks(
+                lambda z, x_0: model.decode(
+                    z.to(device), x_0.to(device), n_steps, solver
+                ),
+                block,
+                x_0,
+                size=size,
+                pad=True,
+            )
+        )
+    return torch.cat(out)
+
+
+def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
+    """Return minus the flow-matching loss of each row, on the same draws for all."""
+    device = device_of(model)
+    shape = flow_shape(model, rows.row_shape)
+    x_0 = source_rows(seed, "score", 0, n_draws, shape).to(device)
+    times = (torch.arange(n_draws) + 0.5) / n_draws
+    out = [torch.empty(0)]
+    for start in range(0, len(rows), TRANSFORM_BLOCK):
+        with torch.inference_mode():
+            x = model.standardise(rows[start : start + TRANSFORM_BLOCK].to(device))
+            x_1, z = model.coordinates(x), model.encode(x)
+            losses = [
+                flow_matching_loss(
+                    model.velocity_field,
+                    x_1,
+                    source.expand_as(x_1),
+                    x_1.new_full((len(x_1),), float(t)),
+                    z,
+                    model.coordinates.weight,
+                )
+                for source, t in zip(x_0, times, strict=True)
+            ]
+            out.append(-torch.stack(losses).mean(dim=0).cpu())
+    return torch.cat(out)
+
+
+class RepresentationDensity:
+    """q(z | class), fitted to the representations of labelled or unlabelled rows.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, n_components)
+        Representations, as ``transform`` returns them.
+    codes : Tensor of int of shape (n,)
+        Class of each row, 0 to n_classes - 1; every class has at least one row.
+    seed : int
+        Seed of the fit.
+    """
+
+    def __init__(self, z: torch.Tensor, codes: torch.Tensor, gain: float, seed: int):
+        self.rows = [z[codes == c] for c in range(int(codes.max()) + 1)]
+        self.frequency = torch.tensor([len(rows) for rows in self.rows]) / len(z)
+        self.noise = Z_NOISE * gain
+        self.mean = z.mean(dim=0)
+        self.scale = (z.var(dim=0, correction=0) + self.noise**2).sqrt()
+        large = torch.tensor([len(rows) >= FLOW_CLASS_SIZE for rows in self.rows])
+        self.uses_flow = large
+        self.flow = None
+        if large.any():
+            keep = large[codes]
+            self.flow = self._fit(
+                (z[keep] - self.mean) / self.scale, codes[keep], len(self.rows), seed
+            )
+
+    @staticmethod
+    def _fit(z, codes, n_classes, seed) -> RepresentationFlow:
+        """Train the small flow, in seconds."""
+        with torch.device("meta"):
+            flow = RepresentationFlow(z.shape[1], n_classes)
+        flow.to_empty(device="cpu")
+        initialise(flow, torch.Generator().manual_seed(seed))
+
+        def draw(index, generator):
+            x_0 = sample_source((len(index), z.shape[1]), generator)
+            t = sample_time(len(index), generator)
+            return {"x_1": z[index], "x_0": x_0, "t": t, "classes": codes[index]}
+
+        batch_size = min(256, len(z))
+        n_steps = min(1000, max(200, 30 * len(z) // batch_size))
+        index = torch.arange(len(z))
+        budget = Budget(n_steps, None, batch_size)
+        train(flow, draw, index, index[:0], budget, seed, "cpu", 0.0, 0)
+        return flow
+
+    def draw(self, codes: torch.Tensor, seed: int) -> torch.Tensor:
+        """Return one representation for each class code; row i is sample i's."""
+        n, d = len(codes), len(self.mean)
+        uniform = counter_uniform(seed, "representation", 0, n, 3 + d)
+        noise = source_quantile(uniform[:, 3:]).float()
+        out = torch.empty(n, d)
+        by_flow = self.uses_flow[codes]
+        if by_flow.any():
+            standard = in_blocks(self.flow.draw, noise, codes, size=BLOCK, pad=True)
+            out = standard * self.scale + self.mean
+        for c in codes[~by_flow].unique().tolist():
+            here = codes == c
+            out[here] = interpolate_neighbours(
+                self.rows[c], uniform[here, :3].float(), self.noise * noise[here]
+            )
+        return out
+
+    def draw_codes(self, n: int, seed: int) -> torch.Tensor:
+        """Return ``n`` class codes at the frequencies of the fit."""
+        uniform = counter_uniform(seed, "label", 0, n, 1)[:, 0].float()
+        edges = self.frequency.cumsum(0)
+        return torch.bucketize(uniform, edges[:-1].contiguous())

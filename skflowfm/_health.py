@@ -1,0 +1,81 @@
+"""A readout of training that needs no labels, and a warning when it is bad."""
+
+import warnings
+
+import torch
+
+from ._generation import device_of, flow_shape
+from .flow_matching import flow_matching_loss, sample_source
+
+N_BANDS = 5
+MAX_ROWS = 500
+
+
+class CollapseWarning(UserWarning):
+    """The representation hardly varies between rows."""
+
+
+def effective_rank(z: torch.Tensor) -> float:
+    r"""Return :math:`\exp(H(p))`, p being the normalised covariance eigenvalues [1]_.
+
+    1 means that all rows lie on a line, ``n_components`` that all directions carry the
+    same variance, 0 that there is no variance.
+
+    References
+    ----------
+    .. [1] O. Roy and M. Vetterli, "The effective rank: a measure of effective
+           dimensionality", EUSIPCO 2007.
+    """
+    centred = (z - z.mean(dim=0)).double()
+    power = torch.linalg.svdvals(centred).square()
+    if power.sum() <= 1e-12 * max(1, len(z)):
+        return 0.0
+    p = power / power.sum()
+    return float(torch.special.entr(p).sum().exp())
+
+
+def health(model, rows, index, generator) -> dict:
+    """Measure the fitted model on at most 500 of its rows.
+
+    Returns
+    -------
+    dict
+        ``effective_rank`` (1 to n_components), ``component_std`` (standard deviation
+        of each component, ndarray), ``flow_loss_by_time`` (mean flow loss for t in
+        [0, .2), ..., [.8, 1), ndarray; 0 would be a model that knows every row).
+    """
+    device = device_of(model)
+    index = index[:MAX_ROWS]
+    shape = flow_shape(model, rows.row_shape)
+    bands = []
+    with torch.inference_mode():
+        x = model.standardise(rows[index].to(device))
+        x_1, z = model.coordinates(x), model.encode(x)
+        for band in range(N_BANDS):
+            x_0 = sample_source((len(x), *shape), generator).to(device)
+            t = (band + (torch.arange(len(x), device=device) + 0.5) / len(x)) / N_BANDS
+            loss = flow_matching_loss(
+                model.velocity_field, x_1, x_0, t, z, model.coordinates.weight
+            )
+            bands.append(float(loss.mean()))
+        components = model.axes(z).cpu()
+    deviation = components.std(dim=0, correction=0)
+    return {
+        "effective_rank": effective_rank(components),
+        "component_std": deviation.numpy(),
+        "flow_loss_by_time": torch.tensor(bands).numpy(),
+    }
+
+
+def warn_on_collapse(readout: dict, data_rank: float) -> None:
+    """Warn if rows that differ are all represented (almost) alike."""
+    rank = readout["effective_rank"]
+    n_components = len(readout["component_std"])
+    if rank < min(1.5, 0.5 * data_rank, n_components / 2):
+        warnings.warn(
+            f"The representation has collapsed: its effective rank is {rank:.2f} of "
+            f"{n_components} components, for data of effective rank {data_rank:.1f}. "
+            "Train longer (max_steps), keep alignment > 0, or check the encoder.",
+            CollapseWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,185 @@
+"""imbalanced-learn's grammar of ``sampling_strategy``, and joining rows."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.multiclass import type_of_target
+
+WORDS = ("minority", "not minority", "not majority", "all", "auto")
+
+
+def class_counts(y) -> dict:
+    """Return {class: number of rows} in sorted order, or raise if y is not classes."""
+    kind = type_of_target(y, input_name="y")
+    if kind not in ("binary", "multiclass"):
+        raise ValueError(
+            "y must be class labels, one per row (binary or multiclass), got a "
+            f"{kind!r} target. Bin it into classes, or leave y out."
+        )
+    classes, counts = np.unique(np.asarray(y), return_counts=True)
+    return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+
+
+def rows_to_add(sampling_strategy, y) -> dict:
+    """Return {class: number of new rows} that ``sampling_strategy`` asks for.
+
+    Parameters
+    ----------
+    sampling_strategy : str, float, dict or callable
+        "minority", "not minority", "not majority" (= "auto") or "all": raise these
+        classes to the size of the largest. A float in (0, 1], for two classes: size of
+        the smaller over the larger. A dict: total per class. A callable: ``y`` to such
+        a dict.
+    y : array-like of shape (n,)
+        Labels that are there.
+
+    Raises
+    ------
+    ValueError
+        For another strategy, a class that ``y`` lacks, or fewer rows than there are.
+    """
+    counts = class_counts(y)
+    if callable(sampling_strategy):
+        sampling_strategy = sampling_strategy(y)
+    if isinstance(sampling_strategy, str):
+        totals = totals_of_word(sampling_strategy, counts)
+    elif isinstance(sampling_strategy, dict):
+        totals = totals_of_dict(sampling_strategy, counts)
+    elif isinstance(sampling_strategy, Real) and not isinstance(
+        sampling_strategy, (bool, Integral)
+    ):
+        totals = totals_of_ratio(float(sampling_strategy), counts)
+    elif sampling_strategy == 1 and not isinstance(sampling_strategy, bool):
+        totals = totals_of_ratio(1.0, counts)
+    else:
+        raise ValueError(
+            f"sampling_strategy must be one of {WORDS}, a float in (0, 1], a dict "
+            "{class: total} or a callable, got "
+            f"sampling_strategy={sampling_strategy!r}."
+        )
+    return {c: total - counts[c] for c, total in totals.items()}
+
+
+def totals_of_word(word: str, counts: dict) -> dict:
+    """Return the totals that a word asks for."""
+    if word not in WORDS:
+        raise ValueError(
+            f"sampling_strategy must be one of {WORDS} if it is a string, got "
+            f"sampling_strategy={word!r}."
+        )
+    largest, smallest = max(counts.values()), min(counts.values())
+    majority = next(c for c, n in counts.items() if n == largest)
+    minority = next(c for c, n in counts.items() if n == smallest)
+    chosen = {
+        "minority": [minority],
+        "not minority": [c for c in counts if c != minority],
+        "all": list(counts),
+    }.get(word, [c for c in counts if c != majority])
+    return dict.fromkeys(chosen, largest)
+
+
+def totals_of_dict(totals: dict, counts: dict) -> dict:
+    """Return ``totals`` with its counts checked."""
+    unknown = [c for c in totals if c not in counts]
+    if unknown:
+        raise ValueError(
+            f"sampling_strategy asks for classes {unknown} that y lacks; y has "
+            f"{list(counts)}. A class needs at least one row."
+        )
+    for c, total in totals.items():
+        if not isinstance(total, Integral) or isinstance(total, bool):
+            raise ValueError(
+                f"sampling_strategy must give whole totals, got {total!r} for class "
+                f"{c!r}."
+            )
+        if total < counts[c]:
+            raise ValueError(
+                f"sampling_strategy must not ask for fewer rows than there are: class "
+                f"{c!r} has {counts[c]}, got a total of {total}. An over-sampler only "
+                "adds; use an under-sampler to remove."
+            )
+    return {c: int(total) for c, total in totals.items()}
+
+
+def totals_of_ratio(ratio: float, counts: dict) -> dict:
+    """Return the totals that bring two classes to ``ratio``."""
+    if len(counts) != 2:
+        raise ValueError(
+            f"sampling_strategy as a float needs two classes, y has {len(counts)}: "
+            "pass a dict {class: total}."
+        )
+    if not 0 < ratio <= 1:
+        raise ValueError(
+            "sampling_strategy as a float is the smaller over the larger class, in "
+            f"(0, 1], got {ratio}."
+        )
+    (minority, few), (_, many) = sorted(counts.items(), key=lambda item: item[1])
+    total = int(ratio * many)
+    if total < few:
+        raise ValueError(
+            f"sampling_strategy={ratio} is below the ratio {few / many:.3f} that is "
+            "there. An over-sampler only adds; raise it."
+        )
+    return {minority: total}
+
+
+def check_new_counts(counts, classes, name: str) -> dict:
+    """Return {class: new rows} checked against the classes that fit saw."""
+    known = np.asarray(classes).tolist()
+    unknown = [c for c in counts if c not in known]
+    if unknown:
+        raise ValueError(f"{name} asks for classes {unknown}; fit saw {known}.")
+    for c, n in counts.items():
+        if not isinstance(n, Integral) or isinstance(n, bool) or n < 0:
+            raise ValueError(
+                f"{name} must give a number of rows, 0 or more, per class, got {n!r} "
+                f"for class {c!r}."
+            )
+    return {c: int(n) for c, n in counts.items()}
+
+
+def cast_like(new: np.ndarray, like: np.dtype) -> np.ndarray:
+    """Return float32 rows in another dtype; integers are rounded and kept in range."""
+    if like.kind in "iu":
+        info = np.iinfo(like)
+        return np.clip(np.rint(new.astype(np.float64)), info.min, info.max).astype(like)
+    if like.kind == "b":
+        return new > 0.5
+    if like == np.float16:
+        return np.clip(new, np.finfo(like).min, np.finfo(like).max).astype(like)
+    return new.astype(like)
+
+
+def rows_like(new: np.ndarray, X):
+    """Return new rows as the container and dtypes of ``X``."""
+    if isinstance(X, pd.DataFrame):
+        columns = {}
+        for k, dtype in enumerate(X.dtypes):
+            values = new[:, k]
+            if isinstance(dtype, np.dtype):
+                values = cast_like(values, dtype)
+            elif pd.api.types.is_integer_dtype(dtype):
+                values = np.rint(values)
+            elif pd.api.types.is_bool_dtype(dtype):
+                values = values > 0.5
+            columns[k] = pd.Series(values).astype(dtype)
+        frame = pd.DataFrame(columns)
+        frame.columns = X.columns
+        return frame
+    return cast_like(new, np.asarray(X).dtype)
+
+
+def append_rows(old, new):
+    """Return ``old`` followed by ``new``: frames get a fresh index, dtypes stay."""
+    if isinstance(old, (pd.DataFrame, pd.Series)):
+        return pd.concat([old, new], ignore_index=True)
+    old = np.asarray(old)
+    return np.concatenate([old, np.asarray(new, dtype=old.dtype)])
+
+
+def labels_like(labels: np.ndarray, y):
+    """Return new labels as the container and dtype of ``y``."""
+    if isinstance(y, pd.Series):
+        return pd.Series(labels, name=y.name).astype(y.dtype)
+    return np.asarray(labels, dtype=np.asarray(y).dtype)

@@ -1,0 +1,306 @@
+"""FlowFMSampler: new windows or rows from the jointly trained model."""
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from ._generation import RepresentationDensity, decode, represent
+from ._resampling import (
+    append_rows,
+    check_new_counts,
+    labels_like,
+    rows_like,
+    rows_to_add,
+)
+from ._resampling import (
+    class_counts as count_classes,
+)
+from ._transformer import FlowFMTransformer
+from ._validation import check_count, check_length, check_rows, seed_of
+from .ode import SOLVERS
+
+
+class FlowFMSampler(BaseEstimator):
+    r"""Draw synthetic windows or table rows, with exact class counts.
+
+    Generation takes two draws: a representation :math:`z \sim q(z \mid y)`, then a row
+    :math:`x \sim p(x \mid z)` by solving :math:`\mathrm dx = v(x, t, z)\,\mathrm dt`
+    from t = 0 (source) to t = 1 (data). The velocity field v is trained without labels,
+    by a :class:`FlowFMTransformer`; labels only enter the small density q, which is
+    fitted in seconds. So labels may be few, and may come after training:
+    ``FlowFMSampler(FrozenEstimator(fitted_transformer)).fit(X_labelled, y_labelled)``
+    trains no network on rows again.
+
+    Parameters
+    ----------
+    transformer : FlowFMTransformer or FrozenEstimator of one, default=None
+        Trained in ``fit`` on all rows; within ``sklearn.frozen.FrozenEstimator`` it is
+        used as it is. None is ``FlowFMTransformer()``.
+    n_steps : int, default=8
+        Solver steps. More is slower and finer: 2 midpoint steps (4 evaluations of the
+        velocity field) suffice for augmentation, 8 give cleaner spectra.
+    solver : {"euler", "midpoint", "rk4"}, default="midpoint"
+        1, 2 and 4 evaluations per step; see :mod:`skflowfm.ode`.
+    sampling_strategy : str, float, dict or callable, default="auto"
+        For ``fit_resample``, as in imbalanced-learn's over-samplers. "auto" ("not
+        majority") raises every class to the size of the largest; "minority", "not
+        minority", "all"; a float in (0, 1] is the ratio of two classes; a dict
+        {class: total}; a callable, y to such a dict.
+    random_state : int, RandomState, Generator or None, default=None
+        Seeds training (if the transformer has no seed of its own), q and the draws.
+
+    Attributes
+    ----------
+    transformer_ : FlowFMTransformer
+        The fitted model.
+    classes_ : ndarray or None
+        Classes seen in ``fit``; None without labels.
+    n_synthetic_ : int
+        After ``fit_resample``: how many rows were added; they come last.
+
+    See Also
+    --------
+    AugmentedClassifier : The same inside scikit-learn's own Pipeline.
+    make_synthetic : The same in one call.
+
+    Notes
+    -----
+    Sample i depends on the seed and i only: ``sample(100)`` is the first hundred of
+    ``sample(1000)``, to the byte. Classes of fewer than 20 rows are drawn between
+    neighbours in z instead of from the flow; one row is enough. Synthetic rows are not
+    anonymous rows: nothing here is a privacy guarantee.
+
+    As it has ``fit_resample`` and no ``transform``, it is a step of imbalanced-learn's
+    ``Pipeline``, which resamples within training folds only.
+
+    References
+    ----------
+    .. [1] K. Ukita and T. Okita, "FlowFM", arXiv:2512.19729.
+    .. [2] T. Li, D. Katabi and K. He, "Return of Unconditional Generation: A
+           Self-supervised Representation Generation Method", NeurIPS 2024.
+
+    Examples
+    --------
+    >>> from skflowfm import FlowFMSampler, FlowFMTransformer
+    >>> from skflowfm.datasets import make_wearable
+    >>> X, y, _ = make_wearable(80, n_timesteps=60, random_state=0, return_X_y=True)
+    >>> transformer = FlowFMTransformer(8, max_steps=20, random_state=0)
+    >>> sampler = FlowFMSampler(transformer, n_steps=2, random_state=0).fit(X, y)
+    >>> X_new, y_new = sampler.sample(class_counts={0: 3, 2: 1})
+    >>> X_new.shape, y_new
+    ((4, 3, 60), array([0, 0, 0, 2]))
+    """
+
+    def __init__(
+        self,
+        transformer=None,
+        *,
+        n_steps=8,
+        solver="midpoint",
+        sampling_strategy="auto",
+        random_state=None,
+    ):
+        self.transformer = transformer
+        self.n_steps = n_steps
+        self.solver = solver
+        self.sampling_strategy = sampling_strategy
+        self.random_state = random_state
+
+    def fit(self, X, y=None, *, groups=None):
+        """Train the transformer unless it is frozen, then fit q(z) or q(z | y).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_windows, n_channels, n_timesteps) or \
+                (n_samples, n_features)
+            Rows to learn from.
+        y : array-like of shape (n,), default=None
+            Class labels. Without them ``sample`` cannot ask for classes.
+        groups : array-like of shape (n,), default=None
+            Passed to the transformer; see :meth:`FlowFMTransformer.fit`.
+
+        Returns
+        -------
+        self : FlowFMSampler
+        """
+        self._check_parameters()
+        if y is not None:
+            y = column_or_1d(y, warn=True)
+            count_classes(y)
+        rows = check_rows(self, X, reset=True)
+        if y is not None:
+            check_length("y", y, len(rows))
+        seed = seed_of(self.random_state)
+        self.transformer_ = self._fitted_transformer(X, y, groups, seed)
+        self._fit_density(rows, y, seed)
+        return self
+
+    def sample(self, n_samples=1, *, y=None, class_counts=None, random_state=None):
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many; not used if ``y`` or ``class_counts`` says it.
+        y : label or array-like of shape (n,), default=None
+            Class of each row to draw; a single label stands for ``n_samples`` rows.
+        class_counts : dict, default=None
+            {class: number of rows}; the rows come class by class, in its order.
+        random_state : int, RandomState, Generator or None, default=None
+            None uses the estimator's, so an estimator with an integer seed draws the
+            same rows at each call.
+
+        Returns
+        -------
+        X : ndarray of shape (n, n_channels, n_timesteps) or (n, n_features), float32
+            Without ``y`` and ``class_counts``, classes come as often as in ``fit``.
+        y : ndarray of shape (n,)
+            Only with ``class_counts``.
+
+        Raises
+        ------
+        ValueError
+            For a class that ``fit`` never saw, or labels when ``fit`` had none.
+        """
+        check_is_fitted(self)
+        if y is not None and class_counts is not None:
+            raise ValueError("Give y or class_counts, not both.")
+        seed = seed_of(self.random_state if random_state is None else random_state)
+        if class_counts is not None:
+            self._check_labelled("class_counts")
+            counts = check_new_counts(class_counts, self.classes_, "class_counts")
+            y = np.repeat(
+                np.array(list(counts), dtype=self.classes_.dtype), list(counts.values())
+            )
+            return self._draw(self._codes_of(y), seed), y
+        if y is not None:
+            self._check_labelled("y")
+            if np.ndim(y) == 0:
+                check_count("n_samples", n_samples, optional=False)
+                y = np.repeat(np.asarray([y]), n_samples)
+            return self._draw(self._codes_of(column_or_1d(y)), seed)
+        check_count("n_samples", n_samples, optional=False)
+        return self._draw(self._density.draw_codes(n_samples, seed), seed)
+
+    def sample_like(self, X, *, random_state=None):
+        """Draw one variant of each row: same representation, new source draw.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+            Rows to vary.
+        random_state : int, RandomState, Generator or None, default=None
+            As in :meth:`sample`.
+
+        Returns
+        -------
+        X_new : ndarray of the shape of ``X``, float32
+        """
+        check_is_fitted(self)
+        rows = check_rows(self, X, reset=False)
+        seed = seed_of(self.random_state if random_state is None else random_state)
+        return self._decode(represent(self.transformer_.module_, rows), seed)
+
+    def fit_resample(self, X, y, *, groups=None):
+        """Fit, and return ``X`` and ``y`` followed by new rows.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Rows; come back first and unchanged, in the same dtype and container.
+        y : array-like of shape (n,)
+            Class labels.
+        groups : array-like of shape (n,), default=None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        X_resampled, y_resampled
+            Exactly the counts that ``sampling_strategy`` asks for.
+        """
+        wanted = rows_to_add(self.sampling_strategy, y)
+        self.fit(X, y, groups=groups)
+        X_new, y_new = self.sample(class_counts=wanted)
+        self.n_synthetic_ = len(y_new)
+        X = X if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.asarray(X)
+        y = y if hasattr(y, "dtype") else np.asarray(y)
+        return (
+            append_rows(X, rows_like(X_new, X)),
+            append_rows(y, labels_like(y_new, y)),
+        )
+
+    def _check_parameters(self):
+        check_count("n_steps", self.n_steps, low=1, optional=False)
+        if self.solver not in SOLVERS:
+            raise ValueError(
+                f"solver must be one of {list(SOLVERS)}, got solver={self.solver!r}."
+            )
+
+    def _fitted_transformer(self, X, y, groups, seed):
+        """Return a fitted FlowFMTransformer: a new one, or the frozen one itself."""
+        transformer = self.transformer
+        if transformer is None:
+            transformer = FlowFMTransformer()
+        inner = getattr(transformer, "estimator", transformer)
+        if not isinstance(inner, FlowFMTransformer):
+            raise TypeError(
+                "transformer must be a FlowFMTransformer, or a FrozenEstimator of a "
+                f"fitted one, got {transformer!r}."
+            )
+        if inner is not transformer:
+            check_is_fitted(inner)
+            check_rows(inner, X, reset=False)
+            return inner
+        transformer = clone(transformer)
+        if transformer.random_state is None:
+            transformer.set_params(random_state=seed)
+        return transformer.fit(X, y, groups=groups)
+
+    def _fit_density(self, rows, y, seed):
+        """Fit q on the representations of ``rows``; sets classes_."""
+        module = self.transformer_.module_
+        z = represent(module, rows)
+        codes = torch.zeros(len(rows), dtype=torch.long)
+        self.classes_ = None
+        if y is not None:
+            self.classes_, inverse = np.unique(y, return_inverse=True)
+            codes = torch.from_numpy(inverse)
+        gain = float(module.axes.gain)
+        self._density = RepresentationDensity(z, codes, gain, seed)
+
+    def _check_labelled(self, name):
+        if self.classes_ is None:
+            raise ValueError(
+                f"{name} asks for classes, but fit had no labels. Call fit(X, y); with "
+                "FrozenEstimator(fitted transformer) nothing is trained again."
+            )
+
+    def _codes_of(self, y):
+        """Return class codes of labels, or raise for a class that fit never saw."""
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y asks for classes {unknown.tolist()}; fit saw "
+                f"{self.classes_.tolist()}."
+            )
+        return torch.from_numpy(np.searchsorted(self.classes_, y))
+
+    def _draw(self, codes, seed):
+        return self._decode(self._density.draw(codes, seed), seed)
+
+    def _decode(self, z, seed):
+        self._check_parameters()
+        return decode(
+            self.transformer_.module_,
+            z,
+            self.row_shape_in_,
+            seed,
+            n_steps=self.n_steps,
+            solver=self.solver,
+        ).numpy()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags

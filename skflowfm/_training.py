@@ -1,0 +1,316 @@
+"""The only training loop: skorch's, with draws made here and gradients nowhere else."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
+from torch import nn
+
+from .alignment import info_nce
+from .flow_matching import sample_source, sample_time
+
+STEPS_PER_ROUND = 50
+PATIENCE = 8
+WARM_UP_STEPS = 50
+
+
+def resolve_device(device) -> str:
+    """Return the device that ``"auto"`` means here: CUDA, then MPS, then CPU."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"device must be 'auto' or a device that torch can use here, got "
+            f"device={device!r} ({str(error).splitlines()[0]}). "
+            "device='auto' always finds one."
+        ) from None
+    return str(resolved)
+
+
+def private_generator(seed: int, device: str = "cpu") -> torch.Generator:
+    """Return a generator of our own on ``device``; the global one is never touched."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+@dataclass
+class Budget:
+    """How long to train: whichever of steps and seconds is spent first.
+
+    ``decay`` lets the learning rate fall to zero over the budget; without it the rate
+    stays, as calls of ``partial_fit`` want.
+    """
+
+    max_steps: int | None
+    max_time: float | None
+    batch_size: int
+    learning_rate: float = 2e-3
+    decay: bool = True
+    n_steps: int = field(default=0, init=False)
+    started: float = field(default_factory=time.perf_counter, init=False)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def spent(self) -> float:
+        """Fraction of the budget that is used, 1 at its end."""
+        by_steps = self.n_steps / self.max_steps if self.max_steps else 0.0
+        by_time = self.seconds / self.max_time if self.max_time else 0.0
+        return max(by_steps, by_time)
+
+    def rate(self) -> float:
+        """Learning rate now: linear warm-up, then half a cosine down to zero."""
+        warm = min(1.0, (self.n_steps + 1) / WARM_UP_STEPS)
+        if not self.decay:
+            return self.learning_rate * warm
+        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.spent())).item())
+        return self.learning_rate * min(warm, cosine)
+
+
+class JointDraws:
+    """Everything random in a training step of the joint model, as named tensors.
+
+    Parameters
+    ----------
+    model : JointModel
+        Gives the scaling and the flow coordinates; it is not changed.
+    rows : Rows
+        The user's data.
+    view : callable or None
+        ``view(x, generator)``; None switches views and the noise on z off.
+    two_views : bool
+        Whether an alignment term needs a second view.
+    z_noise : float
+        Standard deviation of the noise on z.
+    device : str
+        Where the draws are made and used.
+    """
+
+    def __init__(self, model, rows, view, two_views, z_noise, device):
+        self.model, self.rows, self.view = model, rows, view
+        self.two_views, self.z_noise, self.device = two_views, z_noise, device
+
+    def __call__(self, index: torch.Tensor, generator: torch.Generator) -> dict:
+        with torch.no_grad():
+            x_1 = self.model.standardise(self.rows[index].to(self.device))
+            shape = self.model.coordinates(x_1[:1]).shape[1:]
+        n = len(index)
+        x_0 = sample_source((n, *shape), generator)
+        draws = {"x_1": x_1, "x_0": x_0, "t": sample_time(n, generator)}
+        if self.view is not None:
+            draws["view"] = self.view(x_1, generator)
+            draws["z_noise"] = self.z_noise * sample_source(
+                (n, self.model.n_components), generator
+            )
+        if self.two_views:
+            other = self.view
+            draws["other_view"] = x_1 if other is None else other(x_1, generator)
+        return draws
+
+
+class Batches:
+    """Rounds of training batches: shuffled passes over ``index``, cut into rounds.
+
+    Each batch indexes the data once as a whole; iterating yields one round of
+    ``STEPS_PER_ROUND`` batches, or fewer where the budget ends.
+    """
+
+    def __init__(self, draw, index, budget, generator):
+        self.draw, self.index, self.budget = draw, index, budget
+        self.generator = generator
+        self.order = index[:0]
+
+    def next_index(self) -> torch.Tensor:
+        size = min(self.budget.batch_size, len(self.index))
+        if len(self.order) < size:
+            shuffle = torch.randperm(
+                len(self.index), generator=self.generator, device=self.generator.device
+            )
+            self.order = self.index[shuffle.cpu()]
+        taken, self.order = self.order[:size], self.order[size:]
+        return taken
+
+    def __iter__(self):
+        for _ in range(STEPS_PER_ROUND):
+            draws = self.draw(self.next_index(), self.generator)
+            yield draws, draws["t"]
+            if self.budget.spent() >= 1:
+                return
+
+
+class FixedBatches(list):
+    """Held-out batches whose draws never change, so that rounds are comparable."""
+
+    def __init__(self, draw, index, batch_size, generator):
+        parts = index.split(batch_size)
+        super().__init__((d := draw(part, generator), d["t"]) for part in parts)
+
+
+class JointNet(NeuralNet):
+    """skorch's loop over ready-made draws; the module returns per-row losses."""
+
+    def __init__(self, *args, alignment=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.alignment = alignment
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        return X, y
+
+    def get_iterator(self, dataset, training=False):
+        return dataset
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        flow, z, other_z = y_pred
+        loss = flow.mean()
+        prefix = "train" if training else "valid"
+        self.history.record_batch(f"{prefix}_flow", loss.item())
+        if other_z is not None:
+            agreement = self.criterion_(z, other_z)
+            self.history.record_batch(f"{prefix}_alignment", agreement.item())
+            loss = loss + self.alignment * agreement
+        return loss
+
+
+class Schedule(Callback):
+    """Sets the learning rate, counts steps and ends training with the budget."""
+
+    def __init__(self, budget):
+        self.budget = budget
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        if training:
+            for group in net.optimizer_.param_groups:
+                group["lr"] = self.budget.rate()
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        if training:
+            self.budget.n_steps += 1
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("step", self.budget.n_steps)
+        net.history.record("seconds", self.budget.seconds)
+        if self.budget.spent() >= 1:
+            raise KeyboardInterrupt
+
+
+class Progress(Callback):
+    """One line on standard output that is rewritten as training goes on."""
+
+    def __init__(self, budget):
+        self.budget = budget
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        if not training:
+            return
+        spent, seconds = self.budget.spent(), self.budget.seconds
+        total = f"/{self.budget.max_steps}" if self.budget.max_steps else ""
+        losses = "  ".join(
+            f"{name} {net.history[-1, 'batches', -1, key]:.3f}"
+            for name, key in (("flow", "train_flow"), ("alignment", "train_alignment"))
+            if key in net.history[-1, "batches", -1]
+        )
+        left = max(0.0, seconds / spent - seconds)
+        sys.stdout.write(
+            f"\rstep {self.budget.n_steps}{total}  {losses}  "
+            f"{seconds:.0f} s, {left:.0f} s left   "
+        )
+        sys.stdout.flush()
+
+    def on_train_end(self, net, **kwargs):
+        sys.stdout.write("\n")
+
+
+@dataclass
+class Training:
+    """What a training run leaves behind besides the weights."""
+
+    history: pd.DataFrame
+    n_steps: int
+    seconds: float
+    stopped_by: str
+
+
+def train(
+    module: nn.Module, draw, index, held_out, budget, seed, device, alignment, verbose
+) -> Training:
+    """Train ``module`` in place on draws of the rows at ``index``.
+
+    Parameters
+    ----------
+    module : nn.Module
+        ``module(**draws)`` returns (per-row loss, z, other z or None).
+    draw : callable
+        ``draw(index, generator)`` returns the named draws of a batch.
+    index, held_out : Tensor of int
+        Rows to train on; rows to watch for early stopping (may be empty).
+    budget : Budget
+        When to stop.
+    seed : int
+        Seeds a private generator; no global one is used.
+    device : str
+        Where to train; the module stays there.
+    alignment : float
+        Weight of the alignment term.
+    verbose : int
+        Above 0 prints a progress line.
+    """
+    watched = None
+    if len(held_out):
+        held_out_generator = private_generator(seed + 1, device)
+        watched = FixedBatches(draw, held_out, budget.batch_size, held_out_generator)
+    batches = Batches(draw, index, budget, private_generator(seed, device))
+    stopping = EarlyStopping(patience=PATIENCE, load_best=True, sink=lambda text: None)
+    callbacks = [("schedule", Schedule(budget)), ("clip", GradientNormClipping(1.0))]
+    if watched:
+        callbacks.append(("stopping", stopping))
+    if verbose:
+        callbacks.append(("progress", Progress(budget)))
+    rounds = -(-budget.max_steps // STEPS_PER_ROUND) if budget.max_steps else 10**9
+    net = JointNet(
+        module,
+        criterion=lambda: info_nce,  # skorch calls what is no module
+        optimizer=torch.optim.AdamW,
+        optimizer__weight_decay=1e-2,
+        max_epochs=rounds,
+        train_split=None,
+        device=device,
+        verbose=0,
+        alignment=alignment,
+        callbacks__print_log=None,
+        callbacks=callbacks,
+    )
+    module.train()
+    net.fit(batches, watched)
+    module.eval()
+    stopped_by = stop_reason(budget, stopping if watched else None)
+    return Training(tidy(net.history), budget.n_steps, budget.seconds, stopped_by)
+
+
+def stop_reason(budget, stopping) -> str:
+    """Say what ended training; pass on an interrupt that was the user's."""
+    if stopping is not None and stopping.misses_ >= stopping.patience:
+        return "early_stopping"
+    if budget.max_steps and budget.n_steps >= budget.max_steps:
+        return "max_steps"
+    if budget.spent() >= 1:
+        return "max_time"
+    raise KeyboardInterrupt
+
+
+def tidy(history) -> pd.DataFrame:
+    """Return one row per round: step, seconds and mean losses."""
+    rows = []
+    for epoch in history:
+        losses = pd.DataFrame(epoch["batches"]).filter(regex="loss|flow|alignment")
+        row = {"step": epoch["step"], "seconds": epoch["seconds"]}
+        rows.append(row | losses.mean().to_dict())
+    return pd.DataFrame(rows)

@@ -1,0 +1,427 @@
+"""FlowFMTransformer: the jointly trained model as a scikit-learn transformer."""
+
+import copy
+import time
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from ._building import build_model, check_module, check_n_components
+from ._generation import Z_NOISE, decode, represent, score
+from ._health import effective_rank, health, warn_on_collapse
+from ._training import Budget, JointDraws, private_generator, resolve_device, train
+from ._validation import (
+    check_components,
+    check_count,
+    check_length,
+    check_number,
+    check_rows,
+    seed_of,
+)
+from .nets.views import table_view, window_view
+
+MAX_SUMMARY_ROWS = 10_000
+MIN_HELD_OUT = 32
+BATCH_SIZE = 128
+
+
+class FlowFMTransformer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    r"""Self-supervised representation of windows or table rows, by flow matching.
+
+    An encoder :math:`E` and a velocity field :math:`v` are trained jointly, without
+    labels, to minimise
+
+    .. math::
+
+        \mathbb E \lVert v(x_t, t, E(\text{view of } x_1)) - (x_1 - x_0) \rVert^2
+        + \text{alignment} \cdot \mathrm{InfoNCE},
+        \qquad x_t = (1 - t) x_0 + t x_1,
+
+    with data :math:`x_1`, source :math:`x_0 \sim \mathcal N(0, I)` and time t (0 is
+    source, 1 is data) [1]_. ``transform`` uses the encoder alone; ``inverse_transform``
+    and :class:`FlowFMSampler` use the velocity field.
+
+    3-D ``X`` is read as windows (n_windows, n_channels, n_timesteps), 2-D ``X`` as a
+    table (n_samples, n_features). A set of univariate series is
+    ``X[:, np.newaxis, :]``. Scaling is learned in ``fit``, one mean and deviation per
+    channel or feature, never per window: level and amplitude carry information.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Size of the representation. None takes 64, or the number of values of a row if
+        that is less. More keeps more detail and costs little time; with few labels
+        downstream, fewer is safer.
+    encoder : nn.Module, default=None
+        Maps standardised rows to (n, n_components); cloned with its weights. None
+        builds a :class:`~skflowfm.nets.ConvEncoder` or
+        :class:`~skflowfm.nets.TableEncoder`.
+    velocity_field : nn.Module, default=None
+        ``v(x_t, t, z)`` in flow coordinates (n, n_channels, n_timesteps + 2) or
+        (n, n_features); cloned with its weights. None builds a
+        :class:`~skflowfm.nets.WindowVelocityField` or
+        :class:`~skflowfm.nets.VectorVelocityField`.
+    views : {"auto"}, callable or None, default="auto"
+        What the encoder sees in training. "auto" is a gentle augmentation (time warp,
+        scaling, jitter, masking; for tables, swapped features), a callable is
+        ``view(x, generator)`` on standardised tensors, None the row itself. With views
+        z also gets a little noise on its way to the velocity field.
+    alignment : float, default=0.3
+        Weight of the agreement of two views (InfoNCE). Higher favours
+        linear recognition over generation. With ``views=None`` it only spreads rows
+        apart. ``views=None, alignment=0`` is exactly the published loss.
+    max_steps : int, default=None
+        Most optimiser steps. None chooses from the number of rows (200 to 1,000) unless
+        ``max_time`` is given; 0 leaves the encoder at its random start.
+    max_time : float, default=None
+        Most seconds of training; whichever of the two is spent first. Results under a
+        time limit depend on the machine's speed.
+    validation_fraction : float, default=0.1
+        Share of the rows, or of whole groups if ``groups`` is given, on which early
+        stopping watches the loss. 0 switches it off, and it is off where it would be
+        fewer than 32 rows.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the previous fit's weights and scaling.
+    device : str, default="auto"
+        "auto" is CUDA, else MPS, else CPU; or any device name of torch.
+    random_state : int, RandomState, Generator or None, default=None
+        Seeds initialisation, batches, views, source draws and ``inverse_transform``.
+        None takes entropy from the system.
+    verbose : int, default=0
+        1 prints a line that is updated with steps, losses and time left.
+
+    Attributes
+    ----------
+    module_ : JointModel
+        The trained torch module.
+    n_components_ : int
+        Size of the representation.
+    history_ : DataFrame
+        A row per 50 steps: step, seconds, mean losses in training and held out.
+    health_ : dict
+        ``effective_rank``, ``component_std`` and ``flow_loss_by_time`` (five bands of
+        t): a readout that needs no labels.
+    n_steps_, fit_seconds_, stopped_by_ : int, float, str
+        What training took, and which of "max_steps", "max_time", "early_stopping" or
+        "interval" ended it.
+    device_ : str
+        Where the model was trained and runs.
+    n_features_in_, feature_names_in_
+        Channels or features seen in ``fit``, and their names if ``X`` was a frame.
+
+    See Also
+    --------
+    FlowFMSampler : New rows from the same model.
+
+    Notes
+    -----
+    ``transform`` treats every row by itself: up to rounding, a row's result does not
+    depend on the others. Training is deterministic for a given ``random_state``, number
+    of threads and version of torch, unless ``max_time`` ends it.
+
+    Components come in order of variance, rotated to principal axes with one common
+    gain; they are not whitened, so put no scaler between this and a linear classifier.
+
+    References
+    ----------
+    .. [1] K. Ukita and T. Okita, "FlowFM", arXiv:2512.19729.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skflowfm import FlowFMTransformer
+    >>> from skflowfm.datasets import make_wearable
+    >>> X, y, _ = make_wearable(80, n_timesteps=60, random_state=0, return_X_y=True)
+    >>> transformer = FlowFMTransformer(8, max_steps=20, random_state=0)
+    >>> pipe = make_pipeline(transformer, LogisticRegression()).fit(X, y)
+    >>> pipe[:-1].transform(X).shape
+    (80, 8)
+    """
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        encoder=None,
+        velocity_field=None,
+        views="auto",
+        alignment=0.3,
+        max_steps=None,
+        max_time=None,
+        validation_fraction=0.1,
+        warm_start=False,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.encoder = encoder
+        self.velocity_field = velocity_field
+        self.views = views
+        self.alignment = alignment
+        self.max_steps = max_steps
+        self.max_time = max_time
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None, *, groups=None):
+        """Train the joint model on the rows of ``X``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_windows, n_channels, n_timesteps) or \
+                (n_samples, n_features)
+            Finite numbers, at least two rows. Never written to.
+        y : ignored
+            Present for the interface.
+        groups : array-like of shape (n,), default=None
+            Subject or recording of each row; whole groups are held out for early
+            stopping, so that it watches how the model does on new ones.
+
+        Returns
+        -------
+        self : FlowFMTransformer
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad parameters, and for data that are empty, not finite, ragged, sparse,
+            complex, of more than three dimensions or in a MultiIndex frame.
+        """
+        self._check_parameters()
+        goes_on = self.warm_start and hasattr(self, "module_")
+        rows = check_rows(self, X, reset=not goes_on, min_rows=2)
+        seed = seed_of(self.random_state)
+        if not goes_on:
+            self._build(rows, seed)
+        steps = self.max_steps
+        if steps is None and self.max_time is None:
+            steps = int(np.clip(40 * len(rows) // BATCH_SIZE, 200, 1000))
+        budget = Budget(steps, self.max_time, BATCH_SIZE)
+        self._train(rows, groups, budget, seed)
+        return self
+
+    def partial_fit(self, X, y=None, *, groups=None):
+        """Train for one pass over ``X``, going on from where the model is.
+
+        The first call learns scaling and builds the model as ``fit`` does; later ones
+        keep both and use a constant learning rate. ``max_steps`` and ``max_time`` are
+        not used, and nothing is held out. The representation rotates as it is trained:
+        refit what stands on it.
+
+        Parameters
+        ----------
+        X, y, groups
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        self : FlowFMTransformer
+        """
+        self._check_parameters()
+        first = not hasattr(self, "module_")
+        rows = check_rows(self, X, reset=first, min_rows=2)
+        seed = seed_of(self.random_state)
+        if first:
+            self._build(rows, seed)
+            self.n_steps_ = 0
+        steps = -(-len(rows) // BATCH_SIZE)
+        budget = Budget(steps, None, BATCH_SIZE, learning_rate=1e-3, decay=False)
+        before = self.n_steps_
+        self._train(rows, None, budget, seed + before)
+        self.n_steps_ += before
+        return self
+
+    def transform(self, X):
+        """Return the representation of each row.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        Z : ndarray of shape (n, n_components), float32
+        """
+        check_is_fitted(self)
+        return represent(self.module_, check_rows(self, X, reset=False)).numpy()
+
+    def inverse_transform(self, Z):
+        """Draw one row for each representation, with 16 midpoint steps.
+
+        A representation does not determine its row: this is a draw from p(x | z), the
+        same one at each call. :meth:`FlowFMSampler.sample_like` draws others.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n, n_components)
+            As returned by ``transform``.
+
+        Returns
+        -------
+        X : ndarray of the shape of the rows of ``fit``, float32
+        """
+        check_is_fitted(self)
+        z = check_components(self, Z, self.n_components_)
+        return decode(
+            self.module_,
+            z,
+            self.row_shape_in_,
+            self.seed_,
+            n_steps=16,
+            solver="midpoint",
+        ).numpy()
+
+    def score_samples(self, X):
+        """Return how well the model knows each row: higher is more normal.
+
+        Minus the flow-matching loss of the row, averaged over eight fixed pairs of
+        time and source draw, the same for every row. It is not a log-likelihood and
+        not calibrated: compare it between rows of one fitted model, set a threshold on
+        held-out normal rows, and expect rows that are intrinsically noisier to score
+        lower. The encoder sees the row that is scored, so it can help to describe an
+        anomaly that resembles something it knows.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float32
+            At most 0.
+        """
+        check_is_fitted(self)
+        rows = check_rows(self, X, reset=False)
+        return score(self.module_, rows, self.seed_).numpy()
+
+    def _check_parameters(self):
+        check_count("n_components", self.n_components, low=1)
+        check_count("max_steps", self.max_steps)
+        if self.max_time is not None:
+            check_number("max_time", self.max_time, 0)
+        check_number("alignment", self.alignment, 0)
+        check_number("validation_fraction", self.validation_fraction, 0, 1)
+        if not (self.views in ("auto", None) or callable(self.views)):
+            raise ValueError(
+                "views must be 'auto', None or a callable view(x, generator), got "
+                f"views={self.views!r}."
+            )
+        for name in ("encoder", "velocity_field"):
+            check_module(name, getattr(self, name))
+
+    def _build(self, rows, seed):
+        """Make the untrained model; sets module_, n_components_, device_ and seed_."""
+        check_n_components(self.n_components, rows.row_shape)
+        self.device_ = resolve_device(self.device)
+        self.seed_ = seed
+        generator = private_generator(seed)
+        some = torch.randperm(len(rows), generator=generator)[:MAX_SUMMARY_ROWS]
+        self.module_ = build_model(self, rows, rows[some], generator)
+        self.n_components_ = self.module_.n_components
+        self.module_.to(self.device_)
+
+    def _train(self, rows, groups, budget, seed):
+        """Train module_ in place and describe the result."""
+        start = time.perf_counter()
+        generator = private_generator(seed)
+        index, held_out = self._hold_out(rows, groups, generator, budget)
+        if self.verbose:
+            shape = " x ".join(map(str, rows.row_shape))
+            print(
+                f"{len(rows)} rows of {shape}, {self.n_components_} components, "
+                f"device {self.device_}"
+            )
+        view = self.views
+        if view == "auto":
+            view = window_view if rows.is_windows else table_view
+        draw = JointDraws(
+            self.module_, rows, view, self.alignment > 0, Z_NOISE, self.device_
+        )
+        if budget.max_steps != 0:
+            training = train(
+                self.module_,
+                draw,
+                index,
+                held_out,
+                budget,
+                seed,
+                self.device_,
+                self.alignment,
+                self.verbose,
+            )
+            self.history_, self.stopped_by_ = training.history, training.stopped_by
+        self.n_steps_ = budget.n_steps
+        some = index[:MAX_SUMMARY_ROWS]
+        self._describe(rows, some, generator)
+        self.fit_seconds_ = time.perf_counter() - start
+
+    def _describe(self, rows, index, generator):
+        """Fix the principal axes and measure the model's health."""
+        with torch.inference_mode():
+            blocks = [
+                self.module_.encode(self.module_.standardise(rows[i].to(self.device_)))
+                for i in index.split(512)
+            ]
+            self.module_.axes.fit(torch.cat(blocks))
+        self.health_ = health(self.module_, rows, index, generator)
+        if self.n_steps_:
+            data = rows[index[:1000]].flatten(1)
+            warn_on_collapse(self.health_, effective_rank(data / data.abs().amax()))
+
+    def _hold_out(self, rows, groups, generator, budget):
+        """Split the row numbers into training and held-out ones, shuffled."""
+        if groups is not None:
+            groups = check_length("groups", groups, len(rows))
+        order = torch.randperm(len(rows), generator=generator)
+        n_held_out = int(self.validation_fraction * len(rows)) if budget.decay else 0
+        if n_held_out < MIN_HELD_OUT:
+            return order, order[:0]
+        if groups is None:
+            return order[n_held_out:], order[:n_held_out]
+        _, codes = np.unique(groups, return_inverse=True)
+        codes = torch.from_numpy(codes)
+        chosen = torch.randperm(int(codes.max()) + 1, generator=generator)
+        sizes = torch.bincount(codes)[chosen].cumsum(0)
+        n_groups = max(1, int((sizes <= n_held_out).sum()))
+        if n_groups == len(chosen):
+            return order, order[:0]
+        out = torch.isin(codes[order], chosen[:n_groups])
+        return order[~out], order[out]
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if "module_" in state:
+            state = {**state, "module_": copy.deepcopy(state["module_"]).cpu()}
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "module_" in state:
+            try:
+                self.device_ = resolve_device(self.device)
+            except ValueError:  # trained on a device that is not here
+                self.device_ = "cpu"
+            self.module_.to(self.device_)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

@@ -1,0 +1,235 @@
+"""Arrays and frames in: what is accepted, how it is read, what the errors say."""
+
+import operator
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.validation import check_array, validate_data
+
+CHUNK = 4096
+
+
+class Rows:
+    """A validated array of windows or table rows, read as float32 tensors on demand.
+
+    Nothing is copied up front, so a memory map stays on disk, and every tensor is a
+    fresh copy, so training can never write to the user's array.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, n_channels, n_timesteps) or (n, n_features)
+        Numeric rows of any real dtype.
+    """
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self.row_shape = array.shape[1:]
+        self.is_windows = array.ndim == 3
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index) -> torch.Tensor:
+        """Return rows at a slice or an integer tensor."""
+        if isinstance(index, torch.Tensor):
+            index = index.numpy()
+        return torch.from_numpy(
+            np.array(self.array[index], dtype=np.float32, order="C")
+        )
+
+    def chunks(self):
+        """Yield consecutive slices of at most 4096 rows."""
+        for start in range(0, len(self), CHUNK):
+            yield slice(start, min(start + CHUNK, len(self)))
+
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean and standard deviation per channel or feature.
+
+        A channel that is constant to float32 precision gets deviation 1.
+        """
+        axis = (0, 2) if self.is_windows else 0
+        parts = [self.array[part].astype(np.float64) for part in self.chunks()]
+        if len(parts) > 1:
+            weight = np.array([len(part) for part in parts]) / len(self)
+            means = np.stack([part.mean(axis=axis) for part in parts])
+            mean = weight @ means
+            spread = np.stack([part.var(axis=axis) for part in parts])
+            variance = weight @ (spread + (means - mean) ** 2)
+        else:
+            mean, variance = parts[0].mean(axis=axis), parts[0].var(axis=axis)
+        deviation = np.sqrt(variance)
+        constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
+        deviation = np.where(constant, 1.0, deviation)
+        shape = (-1, 1) if self.is_windows else (-1,)
+        return tuple(
+            torch.from_numpy(m.astype(np.float32)).reshape(shape)
+            for m in (mean, deviation)
+        )
+
+
+def check_rows(estimator, X, *, reset: bool, min_rows: int = 1) -> Rows:
+    """Validate ``X`` for ``estimator`` and, with ``reset``, remember its shape.
+
+    Sets ``n_features_in_`` (channels of windows, columns of tables),
+    ``feature_names_in_`` for frames, and ``row_shape_in_``.
+    """
+    reject_unreadable(X)
+    if not reset:
+        check_dimensions(estimator, X)
+    array = validate_data(
+        estimator,
+        X,
+        reset=reset,
+        dtype="numeric",
+        allow_nd=True,
+        ensure_all_finite=False,
+        ensure_min_samples=min_rows,
+    )
+    if array.ndim > 3:
+        raise ValueError(
+            "X must be 3-D windows (n_windows, n_channels, n_timesteps) or a 2-D table "
+            f"(n_samples, n_features), got {array.ndim} dimensions, "
+            f"X.shape={array.shape}. Reshape it so that each row is one window."
+        )
+    if array.ndim == 3 and array.shape[2] == 0:
+        raise ValueError(
+            "X must have at least 1 time step per window, got 0 time step(s), "
+            f"X.shape={array.shape}. Cut longer windows."
+        )
+    rows = Rows(array)
+    check_finite(rows)
+    if reset:
+        estimator.row_shape_in_ = rows.row_shape
+    elif rows.row_shape != estimator.row_shape_in_:
+        raise ValueError(
+            f"X must have rows of shape {estimator.row_shape_in_} as in fit, got "
+            f"{rows.row_shape}, X.shape={array.shape}. Cut or resample the windows to "
+            "the fitted number of time steps."
+        )
+    return rows
+
+
+def check_dimensions(estimator, X) -> None:
+    """Raise if a table is given after windows or windows after a table."""
+    shape = np.shape(X) if isinstance(X, (list, tuple)) else getattr(X, "shape", ())
+    expected, got = len(estimator.row_shape_in_) + 1, len(shape)
+    if {expected, got} == {2, 3}:
+        kind = "a 2-D table" if expected == 2 else "3-D windows"
+        raise ValueError(
+            f"X must be {kind} with rows of shape {estimator.row_shape_in_} as in fit, "
+            f"got {got} dimensions, X.shape={tuple(shape)}. Reshape it, or fit on data "
+            "of this kind."
+        )
+
+
+def reject_unreadable(X) -> None:
+    """Raise on what would be read wrongly or fail far from its cause."""
+    if isinstance(X, pd.DataFrame) and isinstance(X.index, pd.MultiIndex):
+        raise TypeError(
+            "X must be a 3-D array or a frame with one row per sample, got a DataFrame "
+            f"with a MultiIndex of {X.index.nlevels} levels (a panel in long form). "
+            "Convert it to an array (n_windows, n_channels, n_timesteps), for example "
+            "with skflowfm.datasets.sliding_windows."
+        )
+    if isinstance(X, (list, tuple)):
+        try:
+            X = np.asarray(X)
+        except ValueError as error:
+            raise ValueError(
+                "X must be windows of equal length, got a ragged list "
+                f"({error}). Cut or resample them to one length first."
+            ) from None
+    kind, ndim = getattr(getattr(X, "dtype", None), "kind", ""), getattr(X, "ndim", 0)
+    if kind == "O" and ndim >= 3:
+        raise TypeError(
+            f"X must be numeric, got dtype=object with X.shape={X.shape}. "
+            "Convert it with X.astype(np.float32)."
+        )
+
+
+def check_finite(rows: Rows) -> None:
+    """Raise with the place of the first NaN, infinity or float32 overflow."""
+    for part in rows.chunks():
+        with np.errstate(over="ignore"):
+            bad = ~np.isfinite(rows.array[part].astype(np.float32))
+        if bad.any():
+            where = [int(i) for i in np.argwhere(bad)[0]]
+            where[0] += part.start
+            value = rows.array[tuple(where)]
+            what = "NaN" if np.isnan(value) else "inf" if np.isinf(value) else value
+            raise ValueError(
+                f"X must be finite in float32, got {what} (NaN, infinity or a value "
+                f"too large) at index {tuple(where)}. Interpolate or drop such rows "
+                "first, for windows with skflowfm.datasets.sliding_windows(max_gap=)."
+            )
+
+
+def check_count(name: str, value, *, low: int = 0, optional: bool = True) -> None:
+    """Raise unless ``value`` is an integer of at least ``low`` (or None)."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
+        raise ValueError(
+            f"{name} must be an integer of at least {low}"
+            f"{' or None' if optional else ''}, got {name}={value!r}."
+        )
+
+
+def check_number(name: str, value, low: float, high: float = np.inf) -> None:
+    """Raise unless ``value`` is a real number in [low, high)."""
+    try:
+        inside = low <= float(value) < high
+    except (TypeError, ValueError):
+        inside = False
+    if not inside:
+        raise ValueError(
+            f"{name} must be a number in [{low}, {high}), got {name}={value!r}."
+        )
+
+
+def check_length(name: str, values, n: int) -> np.ndarray:
+    """Return ``values`` as a 1-D array of length ``n``, or raise."""
+    values = np.asarray(values)
+    if values.shape != (n,):
+        raise ValueError(
+            f"{name} must have one entry per row of X, shape ({n},), got shape "
+            f"{values.shape}."
+        )
+    return values
+
+
+def check_components(estimator, Z, n_components: int) -> torch.Tensor:
+    """Return representations as a float32 tensor of shape (n, n_components)."""
+    Z = check_array(Z, dtype=np.float32, input_name="Z")
+    if Z.shape[1] != n_components:
+        raise ValueError(
+            f"Z must have the {n_components} components that transform returns, got "
+            f"Z.shape={Z.shape}."
+        )
+    return torch.from_numpy(np.array(Z))
+
+
+def seed_of(random_state) -> int:
+    """Return a 63-bit seed from an int, a generator, or the system's entropy.
+
+    None draws from the operating system, not from numpy's global generator, which
+    therefore stays where it is.
+    """
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(0, 2**63 - 1, dtype=np.int64))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(0, 2**63 - 1))
+    try:
+        seed = operator.index(random_state)
+    except TypeError:
+        seed = -1
+    if seed < 0:
+        raise ValueError(
+            "random_state must be None, a non-negative integer, a RandomState or a "
+            f"Generator, got random_state={random_state!r}."
+        )
+    return seed % 2**63

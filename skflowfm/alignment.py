@@ -1,0 +1,44 @@
+r"""Agreement of two views: the optional second term of the training loss.
+
+The flow loss asks the encoder to *describe* a row. An alignment term asks it to give
+two augmented views of the same row the same description, and different rows different
+ones, which is what a linear classifier needs. It is our addition; weight 0 removes it.
+
+References
+----------
+.. [1] A. van den Oord, Y. Li and O. Vinyals, "Representation Learning with
+       Contrastive Predictive Coding", arXiv:1807.03748 (InfoNCE).
+.. [2] T. Chen, S. Kornblith, M. Norouzi and G. Hinton, "A Simple Framework for
+       Contrastive Learning of Visual Representations", ICML 2020 (this form of it).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def info_nce(z_a: Tensor, z_b: Tensor, temperature: float = 0.2) -> Tensor:
+    r"""Cross-entropy of picking a row's other view among all views of the batch.
+
+    Parameters
+    ----------
+    z_a, z_b : Tensor of shape (n, n_components)
+        Representations of two views; row i of both comes from the same row of data.
+    temperature : float, default=0.2
+        Divides the cosine similarities. Lower concentrates on the hardest negatives.
+
+    Returns
+    -------
+    Tensor of shape ()
+        At most :math:`\log(2n - 1)` for representations that carry nothing;
+        0 for a batch of one row, which has no negatives.
+    """
+    n = len(z_a)
+    if n < 2:
+        return z_a.sum() * 0.0
+    z = F.normalize(torch.cat([z_a, z_b]), dim=1)  # (2n, n_components)
+    similarity = z @ z.T / temperature
+    itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+    similarity = similarity.masked_fill(itself, float("-inf"))
+    partner = torch.arange(2 * n, device=z.device).roll(n)
+    return F.cross_entropy(similarity, partner)

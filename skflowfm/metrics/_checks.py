@@ -1,0 +1,83 @@
+"""Input checks and private randomness of the measures."""
+
+import numpy as np
+from sklearn.utils import check_array
+
+
+def check_rows(X, name, *, like=None, min_rows=2, windows=False):
+    """Return `X` as a finite float64 array of windows or of a table.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, n_channels, n_timesteps) or (n, n_features)
+    name : str
+        How errors call it.
+    like : tuple of (str, ndarray), default=None
+        Another checked input whose row shape `X` must share.
+    min_rows : int, default=2
+        Fewest rows accepted.
+    windows : bool, default=False
+        Whether only 3-D input makes sense.
+
+    Returns
+    -------
+    X : ndarray of float64
+    """
+    X = check_array(
+        X, dtype=np.float64, allow_nd=True, ensure_2d=False, input_name=name
+    )
+    if X.ndim not in ((3,) if windows else (2, 3)):
+        expected = "3-D windows (n_windows, n_channels, n_timesteps)"
+        if not windows:
+            expected += " or a 2-D table (n_samples, n_features)"
+        raise ValueError(
+            f"{name} must be {expected}, got shape {X.shape}. A univariate series is "
+            f"{name}[:, np.newaxis, :]."
+        )
+    if len(X) < min_rows:
+        raise ValueError(f"{name} must have at least {min_rows} rows, got {len(X)}.")
+    if like is not None and X.shape[1:] != like[1].shape[1:]:
+        raise ValueError(
+            f"The rows of {name} must have the shape of those of {like[0]}, "
+            f"{like[1].shape[1:]}, got {X.shape[1:]}. Cut or resample one of them."
+        )
+    return X
+
+
+def check_length(values, name, X, X_name):
+    """Return `values` as a 1-D array with one entry per row of `X`."""
+    values = np.asarray(values)
+    if values.shape != (len(X),):
+        raise ValueError(
+            f"{name} must have one entry per row of {X_name}, shape ({len(X)},), "
+            f"got shape {values.shape}."
+        )
+    return values
+
+
+def private_generator(random_state):
+    """Return a numpy Generator that never draws from the global random state.
+
+    Parameters
+    ----------
+    random_state : None, int, numpy Generator or RandomState
+
+    Returns
+    -------
+    rng : numpy.random.Generator
+    """
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31, size=4))
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            "random_state must be None, a non-negative int, a numpy Generator or a "
+            f"RandomState, got {random_state!r}."
+        ) from error
+
+
+def percentile_interval(draws):
+    """Return the central 95 % of bootstrap draws as two floats."""
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)

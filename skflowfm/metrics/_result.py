@@ -1,0 +1,62 @@
+"""What the measures return."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One measure of synthetic data beside its real-against-real floor.
+
+    Attributes
+    ----------
+    value : float
+        The measure between real and synthetic rows.
+    floor : float or None
+        The same measure when real rows stand in for the synthetic ones. A perfect
+        generator reaches the floor, not zero.
+    interval : tuple of (float, float) or None
+        95 % interval of `value`; the measure's documentation says how it is made.
+    """
+
+    value: float
+    floor: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class TransferScore:
+    """Macro-F1 on real test rows of one classifier trained on synthetic rows.
+
+    Attributes
+    ----------
+    synthetic : float
+        Macro-F1 after training on synthetic rows (TSTR).
+    real : float or None
+        Macro-F1 after training on real rows (TRTR), None without real rows.
+    ratio : float or None
+        ``synthetic / real``; 1 means that synthetic rows replace real ones. None where
+        `real` is None or 0.
+    interval : tuple of (float, float)
+        95 % bootstrap interval of `synthetic` over the test rows.
+    """
+
+    synthetic: float
+    real: float | None
+    ratio: float | None
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """Scores of both classifiers of :func:`train_on_synthetic`.
+
+    Attributes
+    ----------
+    logistic : TransferScore
+        Logistic regression on standardised features.
+    forest : TransferScore
+        Random forest on the same features.
+    """
+
+    logistic: TransferScore
+    forest: TransferScore

@@ -1,0 +1,198 @@
+"""Can a classifier tell real rows from synthetic ones?"""
+
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+
+from skflowfm.metrics._checks import (
+    check_length,
+    check_rows,
+    percentile_interval,
+    private_generator,
+)
+from skflowfm.metrics._features import representation_features
+from skflowfm.metrics._result import MetricResult
+
+N_FOLDS = 5
+N_TREES = 100
+MIN_LEAF = 5
+N_BOOTSTRAP = 200
+
+
+def c2st_auc(
+    X_real,
+    X_synthetic,
+    *,
+    groups_real=None,
+    groups_synthetic=None,
+    random_state=None,
+):
+    """Cross-validated AUC of a forest that tells synthetic rows from real ones.
+
+    The classifier two-sample test: 0.5 means that the forest cannot tell them apart,
+    1 that it always can. The real rows are cut in two halves A and B; `value` pits A
+    against as many synthetic rows, `floor` A against B, so that both are of the same
+    size. Windows are described by fixed statistics (means, deviations, percentiles,
+    differences, band powers, channel correlations), a table by its columns.
+
+    A value well below 0.5 is not good news: it arises when synthetic rows repeat real
+    ones, which the forest has then seen under the other label.
+
+    Parameters
+    ----------
+    X_real : array-like of shape (n, n_channels, n_timesteps) or (n, n_features)
+        At least 20 rows. More rows let the forest see smaller differences: compare
+        AUCs at the same size only.
+    X_synthetic : array-like with rows of the same shape
+        At least 10 rows; rows beyond half the number of real ones are not used.
+    groups_real : array-like of shape (n_real,), default=None
+        Subject of each real row. Halves and folds then keep subjects together, so that
+        recognising a person does not help. At least 4 subjects. Give them whenever
+        several windows stem from one person.
+    groups_synthetic : array-like of shape (n_synthetic,), default=None
+        The same for the other side, where it has subjects: other people's real
+        windows, say.
+    random_state : None, int, Generator or RandomState, default=None
+        For the halves, the folds, the forests and the bootstrap.
+
+    Returns
+    -------
+    result : MetricResult
+        `value`: mean AUC over 5 folds (fewer where there are fewer subjects). `floor`:
+        the same for the two halves of the real rows; one split, so that it scatters
+        around 0.5. `interval`: 95 % of 200 bootstraps of the scored rows (of the
+        subjects, where they are given) within each fold, widened around `value` by
+        ``sqrt(1 + k / (k - 1))`` for k folds because the forests of different folds
+        share training rows [2]_.
+
+    Raises
+    ------
+    ValueError
+        If an input is not 2-D or 3-D, not finite, too short, or the rows differ in
+        shape; if there are too few subjects.
+
+    References
+    ----------
+    .. [1] D. Lopez-Paz, M. Oquab, "Revisiting classifier two-sample tests", ICLR 2017,
+       arXiv 1610.06545.
+    .. [2] C. Nadeau, Y. Bengio, "Inference for the generalization error", Machine
+       Learning 52, 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skflowfm.metrics import c2st_auc
+    >>> rng = np.random.default_rng(0)
+    >>> X_real, X_synthetic = rng.normal(size=(2, 200, 1))
+    >>> c2st_auc(X_real, X_synthetic + 10, random_state=0).value
+    1.0
+    """
+    X_real = check_rows(X_real, "X_real", min_rows=20)
+    X_synthetic = check_rows(
+        X_synthetic, "X_synthetic", like=("X_real", X_real), min_rows=10
+    )
+    groups_real = _row_groups(groups_real, X_real, "real", 4)
+    groups_synthetic = _row_groups(groups_synthetic, X_synthetic, "synthetic", 2)
+    rng = private_generator(random_state)
+    first, second = _halves(groups_real, rng)
+    size = min(len(first), len(second), len(X_synthetic))
+    first, second = rng.permutation(first)[:size], rng.permutation(second)[:size]
+    drawn = rng.choice(len(X_synthetic), size, replace=False)
+    real = representation_features(X_real)
+    synthetic = representation_features(X_synthetic)
+    side_a = real[first], groups_real[first]
+    side_b = synthetic[drawn], groups_synthetic[drawn]
+    value_rng, floor_rng = rng.spawn(2)  # equal floors for equally many rows
+    value, interval = _fold_auc(side_a, side_b, value_rng)
+    floor, _ = _fold_auc(side_a, (real[second], groups_real[second]), floor_rng)
+    return MetricResult(value, floor, interval)
+
+
+def _row_groups(groups, X, suffix, min_groups):
+    if groups is None:
+        return np.arange(len(X))
+    groups = check_length(groups, f"groups_{suffix}", X, f"X_{suffix}")
+    n_groups = len(np.unique(groups))
+    if n_groups < min_groups:
+        raise ValueError(
+            f"groups_{suffix} must name at least {min_groups} subjects, got "
+            f"{n_groups}. Leave it out to cut the rows at random."
+        )
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _halves(groups, rng):
+    """Cut rows in two parts of about equal size with no group in both."""
+    part = _deal(groups, 2, rng)
+    return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+
+
+def _deal(groups, n_parts, rng):
+    """Deal groups to the smallest part so far, in random order within equal sizes."""
+    names, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    totals = np.zeros(n_parts)
+    part_of_group = np.empty(len(names), dtype=int)
+    for group in order:
+        part = int(np.argmin(totals))
+        part_of_group[group] = part
+        totals[part] += sizes[group]
+    return part_of_group[inverse]
+
+
+def _fold_auc(side_a, side_b, rng):
+    """Mean AUC over folds that share no group, and its 95 % interval."""
+    sides = side_a, side_b
+    n_folds = min(N_FOLDS, *(len(np.unique(groups)) for _, groups in sides))
+    if n_folds < 2:
+        raise ValueError(
+            "Each side must keep at least 2 subjects after the cut to equal size; "
+            "give more subjects or leave the groups out."
+        )
+    folds = [_deal(groups, n_folds, rng) for _, groups in sides]
+    aucs, draws = [], []
+    for k in range(n_folds):
+        forest = _forest(rng)
+        train = [rows[fold != k] for (rows, _), fold in zip(sides, folds, strict=True)]
+        forest.fit(np.concatenate(train), np.repeat([0, 1], [len(t) for t in train]))
+        scores, groups = [], []
+        for (rows, names), fold in zip(sides, folds, strict=True):
+            scores.append(forest.predict_proba(rows[fold == k])[:, 1])
+            groups.append(names[fold == k])
+        aucs.append(np.mean(_wins(*scores)))
+        draws.append(_bootstrap_auc(scores, groups, rng))
+    value = float(np.mean(aucs))
+    widening = np.sqrt(1 + n_folds / (n_folds - 1))
+    low, high = percentile_interval(value + widening * (np.mean(draws, axis=0) - value))
+    return value, (max(low, 0.0), min(high, 1.0))
+
+
+def _forest(rng):
+    return RandomForestClassifier(
+        n_estimators=N_TREES,
+        min_samples_leaf=MIN_LEAF,
+        random_state=int(rng.integers(2**31)),
+    )
+
+
+def _wins(negative, positive):
+    """1 where a positive score is above a negative one, 1/2 where equal, else 0."""
+    above, equal = positive > negative[:, None], positive == negative[:, None]
+    return above + 0.5 * equal
+
+
+def _bootstrap_auc(scores, groups, rng):
+    """AUC of resampled groups, as a bilinear form in their multiplicities."""
+    wins = _wins(*scores)
+    negative, positive = (_multiplicities(names, rng) for names in groups)
+    total = np.sum((negative @ wins) * positive, axis=1)
+    return total / (negative.sum(axis=1) * positive.sum(axis=1))
+
+
+def _multiplicities(groups, rng):
+    """How often each row is drawn when its group is, shape (n_bootstrap, n_rows)."""
+    names, inverse = np.unique(groups, return_inverse=True)
+    share = np.full(len(names), 1 / len(names))
+    return rng.multinomial(len(names), share, size=N_BOOTSTRAP)[:, inverse].astype(
+        float
+    )

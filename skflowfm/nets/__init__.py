@@ -1,0 +1,17 @@
+"""Plain torch modules, usable without scikit-learn: encoders and velocity fields.
+
+Pass an instance of one of the encoders or velocity fields, or of a module of your own
+with the same ``forward``, as ``encoder=`` or ``velocity_field=``.
+"""
+
+from .encoder import ConvEncoder, TableEncoder
+from .joint import JointModel
+from .velocity_field import VectorVelocityField, WindowVelocityField
+
+__all__ = [
+    "ConvEncoder",
+    "JointModel",
+    "TableEncoder",
+    "VectorVelocityField",
+    "WindowVelocityField",
+]

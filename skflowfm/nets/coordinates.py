@@ -1,0 +1,115 @@
+r"""Scaling, and the coordinates in which the flow works.
+
+A window at rest moves a hundred times less than a running one. Under one global scale
+the squared error cannot see its shape. The flow therefore works on the window's level,
+log-scale and *shape*, per window and channel:
+
+.. math::
+
+    x = \ell + e^{s}\, w, \qquad
+    \ell = \operatorname{mean}(x), \quad e^{s} = \max(\operatorname{std}(x), \epsilon).
+
+The map is one-to-one, so this is the same flow matching in other coordinates: a row of
+C channels and T steps becomes C x (T + 2) numbers, the last two columns being the
+standardised :math:`\ell` and :math:`s`. The encoder never sees these coordinates: it
+gets the window under one global scale per channel, in which gravity and amplitude
+(that is, posture and intensity) are intact.
+"""
+
+import torch
+from torch import Tensor, nn
+
+FLOOR = 1e-3
+LEVEL_SHARE = 0.1
+
+
+class Standardise(nn.Module):
+    """Global standardisation per channel, learned once: ``(x - mean) / scale``.
+
+    Parameters
+    ----------
+    mean, scale : Tensor broadcastable to a row
+        (n_channels, 1) for windows, (n_features,) for tables; ``scale`` is positive.
+    """
+
+    def __init__(self, mean: Tensor, scale: Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Return to the user's units."""
+        return x * self.scale + self.mean
+
+
+class TableCoordinates(nn.Module):
+    """Coordinates of table rows: the standardised features themselves."""
+
+    weight = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return x
+
+    def fit(self, x: Tensor) -> None:
+        """Nothing to learn."""
+
+
+class WindowCoordinates(nn.Module):
+    """Coordinates of windows: shape, level and log-scale of each channel.
+
+    **Shape.** Windows (n, C, T); coordinates (n, C, T + 2).
+
+    Parameters
+    ----------
+    n_channels, n_timesteps : int
+        C and T.
+    """
+
+    def __init__(self, n_channels: int, n_timesteps: int):
+        super().__init__()
+        for name in ("centre", "spread", "lowest", "highest"):
+            self.register_buffer(name, torch.zeros(n_channels, 2))
+        weight = torch.full(
+            (n_timesteps + 2,), (1 - LEVEL_SHARE) * (n_timesteps + 2) / n_timesteps
+        )
+        weight[n_timesteps:] = LEVEL_SHARE * (n_timesteps + 2) / 2
+        self.register_buffer("weight", weight)
+
+    @staticmethod
+    def split(x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the shapes (n, C, T) and the levels and log-scales (n, C, 2)."""
+        level = x.mean(dim=-1, keepdim=True)
+        scale = x.std(dim=-1, keepdim=True, correction=0).clamp_min(FLOOR)
+        return (x - level) / scale, torch.cat([level, scale.log()], dim=-1)
+
+    def fit(self, x: Tensor) -> None:
+        """Learn how levels and log-scales spread, from standardised windows."""
+        _, summary = self.split(x)
+        self.centre.copy_(summary.mean(dim=0))
+        spread = summary.std(dim=0, correction=0)
+        self.spread.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+        self.lowest.copy_(summary.amin(dim=0))
+        self.highest.copy_(summary.amax(dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape, summary = self.split(x)
+        return torch.cat([shape, (summary - self.centre) / self.spread], dim=-1)
+
+    def inverse(self, coordinates: Tensor) -> Tensor:
+        """Return windows; levels and log-scales are kept within what ``fit`` saw.
+
+        A drawn shape need not have mean 0 and scale 1 exactly, so it is given them:
+        the level and scale drawn with it then say where the window lies.
+        """
+        shape, summary = coordinates[..., :-2], coordinates[..., -2:]
+        shape, _ = self.split(shape)
+        summary = summary * self.spread + self.centre
+        summary = summary.clamp(self.lowest, self.highest)
+        level, log_scale = summary[..., :1], summary[..., 1:]
+        return level + log_scale.exp() * shape

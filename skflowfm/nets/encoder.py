@@ -1,0 +1,110 @@
+"""Encoders: a standardised row to an unnormalised representation.
+
+An encoder is any ``nn.Module`` whose ``forward`` maps (n, C, T) windows or (n, F) table
+rows to (n, n_components). Nothing in one may mix rows: no batch normalisation.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .layers import ChannelNorm
+
+
+class ConvBlock(nn.Module):
+    """Residual block ``h + conv(gelu(conv(norm(h))))``; (n, width, time) is kept.
+
+    Only the branch is normalised, so the amplitude of a window reaches the pooling.
+    """
+
+    def __init__(self, width: int, kernel_size: int):
+        super().__init__()
+        self.norm = ChannelNorm(width)
+        self.conv_1 = nn.Conv1d(width, width, kernel_size, padding="same")
+        self.conv_2 = nn.Conv1d(width, width, kernel_size, padding="same")
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.conv_2(F.gelu(self.conv_1(self.norm(h))))
+
+
+def pool_time(h: Tensor) -> Tensor:
+    """Mean, maximum and standard deviation over time: (n, c, time) to (n, 3 c)."""
+    mean = h.mean(dim=-1, keepdim=True)
+    spread = (h - mean).square().mean(dim=-1).add(1e-6).sqrt()
+    return torch.cat([mean[..., 0], h.amax(dim=-1), spread], dim=1)
+
+
+class ConvEncoder(nn.Module):
+    """Strided residual convolutions, pooled over time at every scale, then projected.
+
+    **Shape.** Input (n, n_channels, any number of time steps); output
+    (n, n_components).
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of a window.
+    n_components : int
+        Size of the representation.
+    widths : tuple of int, default=(32, 64, 128)
+        Channels of each stage; a stage halves the time axis (the first quarters it).
+        Wider is slower and, on few windows, no better.
+    kernel_size : int, default=5
+        Odd length of the convolutions, in steps of the stage.
+    """
+
+    def __init__(
+        self,
+        n_channels: int,
+        n_components: int,
+        widths: tuple[int, ...] = (32, 64, 128),
+        kernel_size: int = 5,
+    ):
+        super().__init__()
+        strides = [4] + [2] * (len(widths) - 1)
+        n_in = n_channels
+        self.stages = nn.ModuleList()
+        for width, stride in zip(widths, strides, strict=True):
+            kernel = 2 * stride + 1
+            down = nn.Conv1d(n_in, width, kernel, stride=stride, padding=stride)
+            self.stages.append(nn.Sequential(down, ConvBlock(width, kernel_size)))
+            n_in = width
+        n_pooled = 3 * (n_channels + sum(widths))
+        self.norm = nn.LayerNorm(3 * sum(widths))
+        self.project = nn.Linear(n_pooled, n_components)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled, h = [], x
+        for stage in self.stages:
+            h = stage(h)
+            pooled.append(pool_time(h))
+        learned = self.norm(torch.cat(pooled, dim=1))
+        return self.project(torch.cat([pool_time(x), learned], dim=1))
+
+
+class TableEncoder(nn.Module):
+    """A linear map plus a two-layer residual on it.
+
+    **Shape.** Input (n, n_features); output (n, n_components).
+
+    Parameters
+    ----------
+    n_features, n_components : int
+        Sizes of the input and the representation.
+    width : int, default=256
+        Hidden units.
+    """
+
+    def __init__(self, n_features: int, n_components: int, width: int = 256):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_components)
+        self.net = nn.Sequential(
+            nn.Linear(n_features, width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, n_components),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.net(x)

@@ -1,0 +1,145 @@
+"""The jointly trained model: scaling, encoder, velocity field, in one module.
+
+What a reader should take away: :meth:`JointModel.forward` is the training loss,
+:meth:`JointModel.represent` is recognition, :meth:`JointModel.decode` is generation.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..flow_matching import joint_loss
+from ..ode import integrate
+
+FIRST_AXIS_DEVIATION = 10.0
+
+
+class PrincipalAxes(nn.Module):
+    """Rotation to principal axes and one global gain: an invertible affine map.
+
+    The components come in order of variance and keep their ratios. Whitening them
+    would lift noise to the size of signal; one gain (the first component gets standard
+    deviation 10) suits a linear model with its default penalty.
+
+    **Shape.** z and output: (n, n_components).
+    """
+
+    def __init__(self, n_components: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_components))
+        self.register_buffer("axes", torch.eye(n_components))
+        self.register_buffer("gain", torch.ones(()))
+
+    def fit(self, z: Tensor) -> None:
+        """Learn the map from the representations of the training rows."""
+        mean = z.mean(dim=0)
+        centred = (z - mean).double().cpu()
+        covariance = centred.T @ centred / max(len(z) - 1, 1)
+        variance, axes = torch.linalg.eigh(covariance)
+        variance, axes = variance.flip(0), axes.flip(1)
+        largest = axes.abs().argmax(dim=0)
+        axes = axes * axes.gather(0, largest[None]).sign()
+        deviation = variance[0].clamp_min(0).sqrt()
+        self.mean.copy_(mean)
+        self.axes.copy_(axes)
+        self.gain.fill_(FIRST_AXIS_DEVIATION / deviation if deviation > 1e-6 else 1.0)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (z - self.mean) @ self.axes * self.gain
+
+    def inverse(self, components: Tensor) -> Tensor:
+        """Return the encoder's z of these components."""
+        return components / self.gain @ self.axes.T + self.mean
+
+
+class JointModel(nn.Module):
+    """Encoder and velocity field with the scaling that both rely on.
+
+    Parameters
+    ----------
+    standardise : Standardise
+        Global scaling per channel or feature.
+    coordinates : TableCoordinates or WindowCoordinates
+        Where the flow works.
+    encoder : nn.Module
+        Standardised rows to (n, n_components).
+    velocity_field : nn.Module
+        ``v(x_t, t, z)`` in flow coordinates.
+    n_components : int
+        Size of the representation.
+    """
+
+    def __init__(self, standardise, coordinates, encoder, velocity_field, n_components):
+        super().__init__()
+        self.n_components = n_components
+        self.standardise = standardise
+        self.coordinates = coordinates
+        self.encoder = encoder
+        self.velocity_field = velocity_field
+        self.axes = PrincipalAxes(n_components)
+
+    def encode(self, x: Tensor) -> Tensor:
+        r"""Return :math:`z = h / \sqrt{1 + \overline{h^2}}` of the encoder's output h.
+
+        Bounded, so that the loss cannot be lowered by growing z against its noise, and
+        unlike layer norm one-to-one, whatever the number of components.
+        """
+        h = self.encoder(x)
+        return h * torch.rsqrt(1 + h.square().mean(dim=1, keepdim=True))
+
+    def forward(self, x_1, x_0, t, view=None, other_view=None, z_noise=None):
+        """Return what the training loss is made of.
+
+        Parameters
+        ----------
+        x_1 : Tensor of shape (n, ...)
+            Standardised rows.
+        x_0 : Tensor like the coordinates of ``x_1``
+            Source rows.
+        t : Tensor of shape (n,)
+            Times.
+        view, other_view, z_noise : Tensor, optional
+            Two augmented views of ``x_1``, the first for the flow and both for the
+            alignment; the noise on z.
+
+        Returns
+        -------
+        flow : Tensor of shape (n,)
+            Flow-matching loss of each row.
+        z, other_z : Tensor of shape (n, n_components) or None
+            Representations of the views; None where there is no second view.
+        """
+        flow, z = joint_loss(
+            self.encode,
+            self.velocity_field,
+            self.coordinates(x_1),
+            x_0,
+            t,
+            view=x_1 if view is None else view,
+            z_noise=z_noise,
+            weight=self.coordinates.weight,
+        )
+        return flow, z, None if other_view is None else self.encode(other_view)
+
+    def represent(self, x: Tensor) -> Tensor:
+        """Return the representation of rows in the user's units (recognition)."""
+        return self.axes(self.encode(self.standardise(x)))
+
+    def decode(self, components: Tensor, x_0: Tensor, n_steps: int, solver: str):
+        """Return one row for each representation, in the user's units (generation).
+
+        Parameters
+        ----------
+        components : Tensor of shape (n, n_components)
+            As :meth:`represent` gives them.
+        x_0 : Tensor of shape (n, ...)
+            Source rows, in flow coordinates.
+        n_steps, solver
+            See :func:`skflowfm.ode.integrate`.
+        """
+        z = self.axes.inverse(components)
+
+        def v(x, t):
+            return self.velocity_field(x, x.new_full((len(x),), t), z)
+
+        x_1 = integrate(v, x_0, n_steps, solver)
+        return self.standardise.inverse(self.coordinates.inverse(x_1))
