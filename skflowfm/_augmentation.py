@@ -5,12 +5,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from ._resampling import check_new_counts, labels_like, rows_like, rows_to_add
+from ._resampling import (
+    as_container,
+    check_labels,
+    check_new_counts,
+    labels_like,
+    rows_like,
+    rows_to_add,
+)
 from ._sampler import FlowFMSampler
-from ._validation import check_count, check_rows
+from ._validation import check_count, check_length, check_rows, seed_of
 
 
 def make_synthetic(
@@ -73,6 +79,7 @@ def make_synthetic(
             f"got n_samples={n_samples!r} and sampling_strategy={sampling_strategy!r}."
         )
     by_class = sampling_strategy is not None or isinstance(n_samples, dict)
+    y = y if y is None else check_labels(y)
     if by_class and y is None:
         raise ValueError("Rows per class need y: pass the labels of X.")
     wanted = n_samples
@@ -88,7 +95,7 @@ def make_synthetic(
     sampler.fit(X, y)
     if not by_class and y is not None:
         wanted = spread_over_classes(len(X) if n_samples is None else n_samples, y)
-    X = X if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.asarray(X)
+    X = as_container(X)
     if y is None:
         n_new = len(X) if wanted is None else wanted
         return rows_like(sampler.sample(n_new), X)
@@ -127,6 +134,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         takes tables; for windows, a pipeline that begins with a transformer of windows.
     sampler : object with ``fit_resample``, default=None
         Cloned. None is ``FlowFMSampler()``; imbalanced-learn's over-samplers work too.
+    random_state : int, RandomState, Generator or None, default=None
+        Given, replaces the sampler's.
 
     Attributes
     ----------
@@ -154,9 +163,10 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
     10
     """
 
-    def __init__(self, classifier=None, sampler=None):
+    def __init__(self, classifier=None, sampler=None, *, random_state=None):
         self.classifier = classifier
         self.sampler = sampler
+        self.random_state = random_state
 
     def fit(self, X, y):
         """Add synthetic rows and fit the classifier on all.
@@ -172,8 +182,9 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         -------
         self : AugmentedClassifier
         """
-        check_classification_targets(y)
-        check_rows(self, X, reset=True)
+        y = check_labels(y)
+        rows = check_rows(self, X, reset=True)
+        check_length("y", y, len(rows))
         classifier = (
             LogisticRegression() if self.classifier is None else self.classifier
         )
@@ -184,6 +195,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
                 "FlowFMSampler or an over-sampler of imbalanced-learn."
             )
         self.sampler_ = clone(sampler)
+        if self.random_state is not None and "random_state" in sampler.get_params():
+            self.sampler_.set_params(random_state=seed_of(self.random_state))
         X_all, y_all = self.sampler_.fit_resample(X, y)
         self.n_synthetic_ = len(y_all) - len(y)
         self.classifier_ = clone(classifier).fit(X_all, y_all)

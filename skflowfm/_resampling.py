@@ -4,9 +4,23 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import column_or_1d
 
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
+
+
+def check_labels(y):
+    """Return ``y`` as a Series or 1-D array of class labels, or raise."""
+    if isinstance(y, pd.Series):
+        column = y.to_numpy()
+    else:
+        y = column = column_or_1d(y, warn=True)
+    if column.dtype.kind == "f":
+        assert_all_finite(column, input_name="y")
+    class_counts(column)
+    return y
 
 
 def class_counts(y) -> dict:
@@ -14,8 +28,8 @@ def class_counts(y) -> dict:
     kind = type_of_target(y, input_name="y")
     if kind not in ("binary", "multiclass"):
         raise ValueError(
-            "y must be class labels, one per row (binary or multiclass), got a "
-            f"{kind!r} target. Bin it into classes, or leave y out."
+            f"Unknown label type: {kind!r}. y must be class labels, one per row "
+            "(binary or multiclass). Bin it into classes, or leave y out."
         )
     classes, counts = np.unique(np.asarray(y), return_counts=True)
     return dict(zip(classes.tolist(), counts.tolist(), strict=True))
@@ -149,6 +163,11 @@ def cast_like(new: np.ndarray, like: np.dtype) -> np.ndarray:
     if like == np.float16:
         return np.clip(new, np.finfo(like).min, np.finfo(like).max).astype(like)
     return new.astype(like)
+
+
+def as_container(X):
+    """Return ``X`` itself if it has dtypes (array, frame), else as an array."""
+    return X if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.asarray(X)
 
 
 def rows_like(new: np.ndarray, X):

@@ -8,13 +8,12 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from ._generation import RepresentationDensity, decode, represent
 from ._resampling import (
     append_rows,
+    as_container,
+    check_labels,
     check_new_counts,
     labels_like,
     rows_like,
     rows_to_add,
-)
-from ._resampling import (
-    class_counts as count_classes,
 )
 from ._transformer import FlowFMTransformer
 from ._validation import check_count, check_length, check_rows, seed_of
@@ -126,8 +125,7 @@ class FlowFMSampler(BaseEstimator):
         """
         self._check_parameters()
         if y is not None:
-            y = column_or_1d(y, warn=True)
-            count_classes(y)
+            y = np.asarray(check_labels(y))
         rows = check_rows(self, X, reset=True)
         if y is not None:
             check_length("y", y, len(rows))
@@ -219,12 +217,12 @@ class FlowFMSampler(BaseEstimator):
         X_resampled, y_resampled
             Exactly the counts that ``sampling_strategy`` asks for.
         """
+        y = check_labels(y)
         wanted = rows_to_add(self.sampling_strategy, y)
         self.fit(X, y, groups=groups)
         X_new, y_new = self.sample(class_counts=wanted)
         self.n_synthetic_ = len(y_new)
-        X = X if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.asarray(X)
-        y = y if hasattr(y, "dtype") else np.asarray(y)
+        X = as_container(X)
         return (
             append_rows(X, rows_like(X_new, X)),
             append_rows(y, labels_like(y_new, y)),

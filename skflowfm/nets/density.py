@@ -38,7 +38,9 @@ class RepresentationFlow(nn.Module):
     def __init__(self, n_components: int, n_classes: int):
         super().__init__()
         self.n_classes = n_classes
-        self.velocity_field = VectorVelocityField(n_components, n_classes)
+        self.velocity_field = VectorVelocityField(
+            n_components, n_classes, width=96, n_blocks=2
+        )
 
     def condition(self, classes: Tensor) -> Tensor:
         """One-hot rows, (n, n_classes)."""
