@@ -45,7 +45,7 @@ from skflowfm.metrics import (
 TRAIN_SHARE = 0.6
 EVALUATIONS = (4, 8, 16)
 EVALUATIONS_PER_STEP = {"midpoint": 2, "euler": 1}
-N_CUTS = 3
+N_CUTS = 5
 N_NEIGHBOURS = 5
 JITTER, SCALING = 0.05, 0.1
 METHODS = ("test people", "smote", "jitter", "flowfm")

@@ -14,6 +14,7 @@ from .nets import (
     WindowVelocityField,
 )
 from .nets.coordinates import Standardise, TableCoordinates, WindowCoordinates
+from .nets.joint import Projector
 from .nets.layers import initialise
 
 DEFAULT_COMPONENTS = 64
@@ -79,7 +80,10 @@ def build_model(estimator, rows, some, generator):
     if velocity_field is None:
         kind = WindowVelocityField if rows.is_windows else VectorVelocityField
         velocity_field = on_meta(kind, generator, *rows.row_shape, n_components)
-    return JointModel(standardise, coordinates, encoder, velocity_field, n_components)
+    projector = on_meta(Projector, generator, n_components)
+    return JointModel(
+        standardise, coordinates, encoder, velocity_field, projector, n_components
+    )
 
 
 def on_meta(kind, generator, *sizes):

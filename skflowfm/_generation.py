@@ -26,6 +26,7 @@ from .nets.layers import initialise
 
 BLOCK = 64
 CUDA_BLOCK = 1024
+ROWS_AT_A_TIME = 4096
 TRANSFORM_BLOCK = 512
 FLOW_CLASS_SIZE = 20
 Z_NOISE = 0.1
@@ -99,8 +100,8 @@ def decode(model, z, row_shape, seed, *, n_steps, solver) -> torch.Tensor:
     shape = flow_shape(model, row_shape)
     size = CUDA_BLOCK if device.type == "cuda" else BLOCK
     out = [torch.empty(0, *row_shape)]
-    for start in range(0, len(z), size):
-        block = z[start : start + size]
+    for start in range(0, len(z), ROWS_AT_A_TIME):
+        block = z[start : start + ROWS_AT_A_TIME]
         x_0 = source_rows(seed, "source", start, len(block), shape)
         out.append(
             in_blocks(

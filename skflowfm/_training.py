@@ -46,7 +46,8 @@ class Budget:
     """How long to train: whichever of steps and seconds is spent first.
 
     ``decay`` lets the learning rate fall to zero over the budget; without it the rate
-    stays, as calls of ``partial_fit`` want.
+    stays, as calls of ``partial_fit`` want; ``steps_before`` are those of earlier calls,
+    which count for the warm-up.
     """
 
     max_steps: int | None
@@ -54,6 +55,7 @@ class Budget:
     batch_size: int
     learning_rate: float = 2e-3
     decay: bool = True
+    steps_before: int = 0
     n_steps: int = field(default=0, init=False)
     started: float = field(default_factory=time.perf_counter, init=False)
 
@@ -69,7 +71,7 @@ class Budget:
 
     def rate(self) -> float:
         """Learning rate now: linear warm-up, then half a cosine down to zero."""
-        warm = min(1.0, (self.n_steps + 1) / WARM_UP_STEPS)
+        warm = min(1.0, (self.steps_before + self.n_steps + 1) / WARM_UP_STEPS)
         if not self.decay:
             return self.learning_rate * warm
         cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.spent())).item())
@@ -169,12 +171,12 @@ class JointNet(NeuralNet):
         return dataset
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        flow, z, other_z = y_pred
+        flow, projected, other = y_pred
         loss = flow.mean()
         prefix = "train" if training else "valid"
         self.history.record_batch(f"{prefix}_flow", loss.item())
-        if other_z is not None:
-            agreement = self.criterion_(z, other_z)
+        if other is not None:
+            agreement = self.criterion_(projected, other)
             self.history.record_batch(f"{prefix}_alignment", agreement.item())
             loss = loss + self.alignment * agreement
         return loss
@@ -247,7 +249,7 @@ def train(
     Parameters
     ----------
     module : nn.Module
-        ``module(**draws)`` returns (per-row loss, z, other z or None).
+        ``module(**draws)`` returns (per-row loss, two projections or None).
     draw : callable
         ``draw(index, generator)`` returns the named draws of a batch.
     index, held_out : Tensor of int

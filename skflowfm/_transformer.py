@@ -74,7 +74,7 @@ class FlowFMTransformer(
         scaling, jitter, masking; for tables, swapped features), a callable is
         ``view(x, generator)`` on standardised tensors, None the row itself. With views
         z also gets a little noise on its way to the velocity field.
-    alignment : float, default=0.3
+    alignment : float, default=1.0
         Weight of the agreement of two views (InfoNCE). Higher favours
         linear recognition over generation. With ``views=None`` it only spreads rows
         apart. ``views=None, alignment=0`` is exactly the published loss.
@@ -154,7 +154,7 @@ class FlowFMTransformer(
         encoder=None,
         velocity_field=None,
         views="auto",
-        alignment=0.3,
+        alignment=1.0,
         max_steps=None,
         max_time=None,
         validation_fraction=0.1,
@@ -238,8 +238,10 @@ class FlowFMTransformer(
             self._build(rows, seed)
             self.n_steps_ = 0
         steps = -(-len(rows) // BATCH_SIZE)
-        budget = Budget(steps, None, BATCH_SIZE, learning_rate=1e-3, decay=False)
         before = self.n_steps_
+        budget = Budget(
+            steps, None, BATCH_SIZE, learning_rate=1e-3, decay=False, steps_before=before
+        )
         self._train(rows, None, budget, seed + before)
         self.n_steps_ += before
         return self

@@ -58,8 +58,9 @@ def c2st_auc(
     -------
     result : MetricResult
         `value`: mean AUC over 5 folds (fewer where there are fewer subjects). `floor`:
-        the same for the two halves of the real rows; one split, so that it scatters
-        around 0.5. `interval`: 95 % of 200 bootstraps of the scored rows (of the
+        the same for the two halves of the real rows; one cut, so that it scatters
+        around 0.5, by about 0.1 with 20 subjects: average over several `random_state`.
+        `interval`: 95 % of 200 bootstraps of the scored rows (of the
         subjects, where they are given) within each fold, widened around `value` by
         ``sqrt(1 + k / (k - 1))`` for k folds because the forests of different folds
         share training rows [2]_.
@@ -127,13 +128,11 @@ def _halves(groups, rng):
 
 
 def _deal(groups, n_parts, rng):
-    """Deal groups to the smallest part so far, in random order within equal sizes."""
+    """Deal groups in random order, each to the part with the fewest rows so far."""
     names, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    order = rng.permutation(len(names))
-    order = order[np.argsort(-sizes[order], kind="stable")]
     totals = np.zeros(n_parts)
     part_of_group = np.empty(len(names), dtype=int)
-    for group in order:
+    for group in rng.permutation(len(names)):
         part = int(np.argmin(totals))
         part_of_group[group] = part
         totals[part] += sizes[group]

@@ -51,6 +51,25 @@ class PrincipalAxes(nn.Module):
         return components / self.gain @ self.axes.T + self.mean
 
 
+class Projector(nn.Sequential):
+    """Two layers between the representation and the alignment term.
+
+    What the agreement of views throws away, it throws away here, and z keeps it [1]_.
+
+    **Shape.** (n, n_components) to (n, 64).
+
+    References
+    ----------
+    .. [1] T. Chen, S. Kornblith, M. Norouzi and G. Hinton, "A Simple Framework for
+           Contrastive Learning of Visual Representations", ICML 2020.
+    """
+
+    def __init__(self, n_components: int, width: int = 128, n_projected: int = 64):
+        super().__init__(
+            nn.Linear(n_components, width), nn.GELU(), nn.Linear(width, n_projected)
+        )
+
+
 class JointModel(nn.Module):
     """Encoder and velocity field with the scaling that both rely on.
 
@@ -64,17 +83,22 @@ class JointModel(nn.Module):
         Standardised rows to (n, n_components).
     velocity_field : nn.Module
         ``v(x_t, t, z)`` in flow coordinates.
+    projector : nn.Module
+        Representations to what the alignment term compares.
     n_components : int
         Size of the representation.
     """
 
-    def __init__(self, standardise, coordinates, encoder, velocity_field, n_components):
+    def __init__(
+        self, standardise, coordinates, encoder, velocity_field, projector, n_components
+    ):
         super().__init__()
         self.n_components = n_components
         self.standardise = standardise
         self.coordinates = coordinates
         self.encoder = encoder
         self.velocity_field = velocity_field
+        self.projector = projector
         self.axes = PrincipalAxes(n_components)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -105,8 +129,9 @@ class JointModel(nn.Module):
         -------
         flow : Tensor of shape (n,)
             Flow-matching loss of each row.
-        z, other_z : Tensor of shape (n, n_components) or None
-            Representations of the views; None where there is no second view.
+        projected, other : Tensor of shape (n, n_projected) or None
+            Projections of the two views' representations, for the alignment; None
+            where there is no second view.
         """
         flow, z = joint_loss(
             self.encode,
@@ -118,7 +143,9 @@ class JointModel(nn.Module):
             z_noise=z_noise,
             weight=self.coordinates.weight,
         )
-        return flow, z, None if other_view is None else self.encode(other_view)
+        if other_view is None:
+            return flow, None, None
+        return flow, self.projector(z), self.projector(self.encode(other_view))
 
     def represent(self, x: Tensor) -> Tensor:
         """Return the representation of rows in the user's units (recognition)."""

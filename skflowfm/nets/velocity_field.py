@@ -81,7 +81,7 @@ class PatchBlock(nn.Module):
 class WindowVelocityField(nn.Module):
     """Velocity field on windows in (shape, level, log-scale) coordinates.
 
-    The shape is cut into about forty overlapping patches, convolved at growing
+    The shape is cut into at most thirty overlapping patches, convolved at growing
     dilations and unfolded again; level and log-scale join the condition and get their
     velocity from a small head.
 
@@ -107,7 +107,7 @@ class WindowVelocityField(nn.Module):
     ):
         super().__init__()
         self.n_timesteps = n_timesteps
-        self.patch = max(1, round(n_timesteps / 40))
+        self.patch = -(-n_timesteps // 30)
         self.n_patches = -(-n_timesteps // self.patch)
         kernel = 2 * self.patch - self.patch % 2
         overlap = (kernel - self.patch) // 2

@@ -1,0 +1,248 @@
+"""q(z | class): interpolation for rare classes, a small flow for the others."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import skflowfm._generation as generation
+from skflowfm._generation import FLOW_CLASS_SIZE, Z_NOISE, RepresentationDensity
+from skflowfm.nets.density import N_NEIGHBOURS, interpolate_neighbours
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def codes_of(*counts):
+    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+
+
+def distance_to_segments(points, rows):
+    """Return the distance of each point to each segment between two rows, (n, m, m)."""
+    start, along = rows[:, None], rows[None] - rows[:, None]
+    length = along.square().sum(dim=-1).clamp_min(1e-12)
+    offset = points[:, None, None] - start
+    share = ((offset * along).sum(dim=-1) / length).clamp(0, 1)
+    return (offset - share[..., None] * along).norm(dim=-1)
+
+
+# ------------------------------------------------------------------ interpolation
+def test_interpolated_points_lie_between_neighbours():
+    rows = normal(12, 4)
+    points = interpolate_neighbours(rows, uniform(500, 3), torch.zeros(500, 4))
+    distance = distance_to_segments(points, rows)
+    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    place = distance.flatten(1).argmin(dim=1)
+    assert distance.flatten(1).amin(dim=1).max() < 1e-5
+    rank = torch.cdist(rows, rows).argsort(dim=1).argsort(dim=1)  # 0 is the row itself
+    start, end = place // 12, place % 12
+    nearness = torch.minimum(rank[start, end], rank[end, start])
+    assert nearness.max() == N_NEIGHBOURS
+    assert len(torch.unique(start)) == 12
+
+
+def test_interpolated_points_fill_the_segments_evenly():
+    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    points = interpolate_neighbours(rows, uniform(2000, 3), torch.zeros(2000, 2))
+    torch.testing.assert_close(points[:, 1], points[:, 0] * 4 / 3)
+    assert stats.kstest(points[:, 0] / 3, "uniform").pvalue > 0.01
+
+
+def test_equal_rows_are_each_others_neighbours():
+    rows = torch.ones(3, 2)
+    points = interpolate_neighbours(rows, uniform(50, 3), torch.zeros(50, 2))
+    assert torch.equal(points, torch.ones(50, 2))
+
+
+# ------------------------------------------------------------------ rare classes
+def test_without_noise_draws_lie_between_rows_of_their_class():
+    z, codes = normal(21, 3), codes_of(4, 15, 2)
+    density = RepresentationDensity(z, codes, gain=0.0, seed=0)
+    asked = codes_of(100, 100, 100)
+    drawn = density.draw(asked, seed=1)
+    for c in range(3):
+        distance = distance_to_segments(drawn[asked == c], z[codes == c])
+        distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+        assert distance.flatten(1).amin(dim=1).max() < 1e-5
+
+
+@pytest.mark.parametrize("gain", [1.0, 25.0])
+def test_class_of_one_row_is_that_row_and_noise(gain):
+    z = 5 + normal(4, 6)
+    density = RepresentationDensity(z, codes_of(3, 1), gain, seed=0)
+    noise = density.draw(torch.ones(2000, dtype=torch.long), seed=2) - z[3]
+    law = stats.norm(0, Z_NOISE * gain)
+    assert stats.kstest(noise.flatten(), law.cdf).pvalue > 0.01
+
+
+def test_draws_survive_the_largest_random_number(monkeypatch):
+    """Row and neighbour are picked by a number below 1, however close to it."""
+
+    def largest(seed, stream, start, n, size):
+        return torch.full((n, size), 1 - 2.0**-53, dtype=torch.float64)
+
+    monkeypatch.setattr(generation, "counter_uniform", largest)
+    density = RepresentationDensity(normal(9, 3), codes_of(7, 2), gain=0.0, seed=0)
+    assert density.draw(torch.tensor([0, 1]), seed=0).isfinite().all()
+
+
+def test_codes_survive_the_largest_random_number(monkeypatch):
+    def largest(seed, stream, start, n, size):
+        return torch.full((n, size), 1 - 2.0**-53, dtype=torch.float64)
+
+    monkeypatch.setattr(generation, "counter_uniform", largest)
+    density = RepresentationDensity(normal(9, 3), codes_of(7, 2), gain=0.0, seed=0)
+    assert density.draw_codes(1, seed=0).tolist() == [1]
+
+
+# ------------------------------------------------------------------ flow
+MEANS = torch.tensor([[12.0, 0.0, 0.1], [-4.0, 2.0, 0.1]])
+DEVIATIONS = torch.tensor([[2.0, 0.5, 0.3], [1.0, 1.0, 0.3]])
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    """Two Gaussians and a class of five rows."""
+    rows = [
+        m + s * normal(400, 3, seed=k)
+        for k, (m, s) in enumerate(zip(MEANS, DEVIATIONS, strict=True))
+    ]
+    rare = torch.tensor([0.0, 20.0, 0.0]) + normal(5, 3, seed=7)
+    z = torch.cat([*rows, rare])
+    return RepresentationDensity(z, codes_of(400, 400, 5), gain=1.0, seed=3), rare
+
+
+@pytest.mark.parametrize("c", [0, 1])
+def test_flow_recovers_mean_and_spread_of_each_class(mixture, c):
+    density, _ = mixture
+    drawn = density.draw(torch.full((2000,), c), seed=4)
+    assert ((drawn.mean(dim=0) - MEANS[c]).abs() < 0.3 * DEVIATIONS[c]).all()
+    ratio = drawn.std(dim=0) / DEVIATIONS[c]
+    assert ratio.min() > 0.7
+    assert ratio.max() < 1.4
+
+
+def test_rare_class_beside_large_ones_stays_near_its_rows(mixture):
+    density, rare = mixture
+    drawn = density.draw(torch.full((200,), 2), seed=4)
+    distance = distance_to_segments(drawn, rare).flatten(1).amin(dim=1)
+    assert distance.max() < 6 * Z_NOISE  # noise in three directions
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Flows stay as initialised: velocity 0, so draws are the scaled source."""
+    monkeypatch.setattr(generation, "train", lambda *_, **__: None)
+
+
+def test_only_classes_of_twenty_rows_use_the_flow(no_training):
+    sizes = (FLOW_CLASS_SIZE - 1, FLOW_CLASS_SIZE, 1)
+    assert FLOW_CLASS_SIZE == 20
+    z, codes = normal(40, 3), codes_of(*sizes)
+    density = RepresentationDensity(z, codes, gain=0.0, seed=0)
+    density.flow.draw = lambda x_0, classes: torch.full_like(x_0, 1e6)
+    asked = codes_of(30, 30, 30)
+    by_flow = density.draw(asked, seed=0).abs().amax(dim=1) > 1e5
+    assert torch.equal(by_flow, asked == 1)
+
+
+def test_without_a_large_class_no_flow_is_trained(monkeypatch):
+    def train(*_, **__):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(generation, "train", train)
+    z = normal(2 * FLOW_CLASS_SIZE - 2, 3)
+    size = FLOW_CLASS_SIZE - 1
+    assert RepresentationDensity(z, codes_of(size, size), 1.0, seed=0).flow is None
+
+
+def test_flow_learns_from_rows_of_large_classes_only(monkeypatch):
+    seen = []
+
+    def train(flow, draw, index, *_, **__):
+        seen.append(draw(index, torch.Generator().manual_seed(0)))
+
+    monkeypatch.setattr(generation, "train", train)
+    z, codes = normal(55, 3), codes_of(30, 5, 20)
+    density = RepresentationDensity(z, codes, 1.0, seed=0)
+    large = codes != 1
+    assert torch.equal(seen[0]["classes"], codes[large])
+    learned = seen[0]["x_1"] * density.scale + density.mean
+    torch.testing.assert_close(learned, z[large], rtol=1e-4, atol=1e-5)
+
+
+def test_same_seed_gives_the_same_flow(monkeypatch):
+    budget = generation.Budget
+    monkeypatch.setattr(generation, "Budget", lambda _, *rest: budget(10, *rest))
+    z, codes = normal(40, 2), codes_of(20, 20)
+    first, same, other = (
+        RepresentationDensity(z, codes, 1.0, seed).draw(codes, seed=0)
+        for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, same)
+    assert not torch.allclose(first, other, rtol=1e-3, atol=1e-3)
+
+
+# ------------------------------------------------------------------ draws
+def mixed_codes(n, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 3, n))
+
+
+@pytest.mark.parametrize("k", [0, 1, 5, 63, 64, 65, 150])
+def test_first_draws_do_not_depend_on_how_many_there_are(mixture, k):
+    density, _ = mixture
+    codes = mixed_codes(150)
+    few = density.draw(codes[:k], seed=9)
+    assert few.shape == (k, 3)
+    assert torch.equal(few, density.draw(codes, seed=9)[:k])
+
+
+@pytest.mark.parametrize("row", [0, 70])
+def test_another_class_elsewhere_does_not_change_a_row(mixture, row):
+    density, _ = mixture
+    codes = mixed_codes(100)
+    before = density.draw(codes, seed=9)
+    other = codes.clone()
+    other[row] = (codes[row] + 1) % 3
+    after = density.draw(other, seed=9)
+    keep = torch.arange(100) != row
+    assert torch.equal(after[keep], before[keep])
+    assert not torch.equal(after[row], before[row])
+    everything_else = torch.full_like(codes, 2)
+    everything_else[row] = codes[row]
+    assert torch.equal(density.draw(everything_else, seed=9)[row], before[row])
+
+
+def test_draws_depend_on_the_seed(mixture):
+    density, _ = mixture
+    codes = mixed_codes(50)
+    first, other = (density.draw(codes, seed=s) for s in (1, 2))
+    assert torch.equal(density.draw(codes, seed=1), first)
+    assert ((first - other).abs().amax(dim=1) > 1e-4).all()
+
+
+def test_codes_come_as_often_as_in_fit():
+    counts = np.array([10, 1, 6, 3])
+    density = RepresentationDensity(normal(20, 2), codes_of(*counts), 1.0, seed=0)
+    codes = density.draw_codes(20_000, seed=5)
+    observed = torch.bincount(codes, minlength=4).numpy()
+    assert stats.chisquare(observed, 1000 * counts).pvalue > 0.01
+    assert torch.equal(density.draw_codes(100, seed=5), codes[:100])
+    assert not torch.equal(density.draw_codes(100, seed=6), codes[:100])
+
+
+def test_codes_are_not_tied_to_the_representations_drawn():
+    """Class and place within the class are independent."""
+    z = torch.linspace(0, 1, 19)[:, None].expand(19, 2)
+    density = RepresentationDensity(
+        torch.cat([z, z]), codes_of(19, 19), gain=0.0, seed=0
+    )
+    codes = density.draw_codes(4000, seed=3)
+    drawn = density.draw(codes, seed=3)[:, 0]
+    p = stats.ks_2samp(drawn[codes == 0], drawn[codes == 1]).pvalue
+    assert p > 0.01

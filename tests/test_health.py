@@ -1,0 +1,162 @@
+"""The readout of training against spectra known in closed form."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skflowfm import CollapseWarning, FlowFMTransformer
+from skflowfm._health import effective_rank, health, warn_on_collapse
+from skflowfm._validation import Rows
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rows_of_spectrum(*powers):
+    """Rows on both sides of each axis: their covariance is diagonal, exactly."""
+    axes = torch.tensor(powers, dtype=torch.float64).sqrt().diag()
+    return torch.cat([axes, -axes])
+
+
+# ------------------------------------------------------------------ effective_rank
+@pytest.mark.parametrize("d", [1, 2, 17])
+def test_isotropic_rows_have_full_rank(d):
+    assert effective_rank(rows_of_spectrum(*[4.0] * d)) == pytest.approx(d)
+
+
+def test_rows_on_a_line_have_rank_one():
+    z = torch.linspace(-1, 5, 30)[:, None] * torch.tensor([[1.0, -2, 0.5]]) + 3
+    assert effective_rank(z) == pytest.approx(1, abs=1e-4)
+
+
+def test_two_powers_give_the_exponential_of_their_entropy():
+    p = 0.2
+    expected = math.exp(-p * math.log(p) - (1 - p) * math.log(1 - p))
+    assert effective_rank(rows_of_spectrum(1.0, 4.0, 0.0)) == pytest.approx(expected)
+
+
+@settings(max_examples=40)
+@given(
+    value=st.floats(-1e4, 1e4, width=32), n=st.integers(1, 400), d=st.integers(1, 20)
+)
+def test_constant_rows_have_rank_zero(value, n, d):
+    assert effective_rank(torch.full((n, d), value)) == 0
+
+
+@given(log_scale=st.floats(-3, 6), shift=st.floats(-10, 10), seed=st.integers(0, 99))
+def test_rank_ignores_rotation_scale_and_shift(log_scale, shift, seed):
+    z = normal(40, 5, seed=seed).double() * torch.tensor([3.0, 2, 1, 0.5, 0.1])
+    rotation = torch.linalg.qr(normal(5, 5, seed=seed + 1).double()).Q
+    moved = 10**log_scale * (z @ rotation + shift)
+    assert effective_rank(moved) == pytest.approx(effective_rank(z), rel=1e-5)
+
+
+def test_rank_lies_between_one_and_the_number_of_components():
+    z = normal(100, 8) * torch.logspace(0, -2, 8)
+    assert 1 < effective_rank(z) < 8
+    assert effective_rank(z[:, :2]) < effective_rank(z)
+
+
+# ------------------------------------------------------------------ warn_on_collapse
+def readout(rank, n_components):
+    return {"effective_rank": rank, "component_std": np.ones(n_components)}
+
+
+@pytest.mark.parametrize(
+    ("rank", "n_components", "data_rank"), [(0.0, 1, 5), (1.05, 64, 20), (1.4, 3, 30)]
+)
+def test_collapse_is_warned_of_with_the_numbers(rank, n_components, data_rank):
+    with pytest.warns(CollapseWarning, match="alignment") as caught:
+        warn_on_collapse(readout(rank, n_components), data_rank)
+    assert f"{rank:.2f} of {n_components} components" in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    ("rank", "n_components", "data_rank"),
+    [
+        (30.0, 64, 40),
+        (1.6, 64, 40),
+        (1.0, 1, 40),  # one component cannot have a higher rank
+        (1.05, 2, 40),
+        (1.0, 64, 1.2),  # the data themselves lie almost on a line
+        (0.0, 64, 0.0),  # the data themselves are constant
+    ],
+)
+def test_what_the_data_or_the_size_explain_is_no_collapse(
+    rank, n_components, data_rank
+):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_on_collapse(readout(rank, n_components), data_rank)
+
+
+class Constant(torch.nn.Module):
+    """An encoder that looks at nothing."""
+
+    def forward(self, x):
+        return x.new_ones(len(x), 4)
+
+
+def test_fit_warns_of_an_encoder_that_looks_at_nothing():
+    transformer = FlowFMTransformer(
+        encoder=Constant(), alignment=0, max_steps=2, random_state=0
+    )
+    with pytest.warns(CollapseWarning, match=r"0\.00 of 4"):
+        transformer.fit(normal(60, 5).numpy())
+
+
+@pytest.mark.parametrize("value", [0.0, 3.7])
+@pytest.mark.parametrize("shape", [(60, 5), (60, 2, 20)])
+def test_constant_data_are_no_collapse(value, shape):
+    transformer = FlowFMTransformer(2, max_steps=2, random_state=0)
+    transformer.fit(np.full(shape, value))
+    assert transformer.health_["effective_rank"] == 0
+
+
+# ------------------------------------------------------------------ health
+@pytest.mark.parametrize("row_shape", [(6,), (2, 40)])
+def test_untrained_model_has_a_known_loss_at_all_times(row_shape):
+    """Its velocity is 0, so |x_1 - x_0|^2 is left: 1 for the data, 1 for the source."""
+    X = (5 + 3 * normal(200, *row_shape)).numpy()
+    transformer = FlowFMTransformer(4, max_steps=0, random_state=0).fit(X)
+    loss = transformer.health_["flow_loss_by_time"]
+    assert loss.shape == (5,)
+    np.testing.assert_allclose(loss, 2, rtol=0.1)
+
+
+def test_component_deviations_and_rank_are_those_of_transform(seeded):
+    X = (5 + 3 * normal(300, 6)).numpy()
+    transformer = FlowFMTransformer(4, max_steps=0, random_state=0).fit(X)
+    rows, index = Rows(X), torch.arange(300)
+    result = health(transformer.module_, rows, index, seeded())
+    Z = transformer.transform(X)
+    np.testing.assert_allclose(result["component_std"], Z.std(axis=0), rtol=1e-4)
+    power = np.linalg.eigvalsh(np.cov(Z.T.astype(float)))
+    p = power / power.sum()
+    expected = np.exp(-np.sum(p * np.log(p)))
+    assert result["effective_rank"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_time_bands_are_told_apart(seeded):
+    """A velocity field that knows the data's mean is best where the data are near."""
+    X = normal(300, 6).numpy()
+    transformer = FlowFMTransformer(4, max_steps=0, random_state=0).fit(X)
+
+    class Exact(torch.nn.Module):
+        """The exact velocity for standard normal data."""
+
+        def forward(self, x_t, t, z):
+            t = t[:, None]
+            return (2 * t - 1) / ((1 - t) ** 2 + t**2) * x_t
+
+    transformer.module_.velocity_field = Exact()
+    result = health(transformer.module_, Rows(X), torch.arange(300), seeded())
+    centres = np.arange(5) / 5 + 0.1
+    expected = 1 / ((1 - centres) ** 2 + centres**2)
+    np.testing.assert_allclose(result["flow_loss_by_time"], expected, rtol=0.15)

@@ -1,0 +1,196 @@
+"""The loop: it is the plain one, it stops when it should, it touches nothing else."""
+
+import numpy as np
+import pytest
+import torch
+
+from skflowfm import FlowFMTransformer
+from skflowfm._training import (
+    PATIENCE,
+    STEPS_PER_ROUND,
+    WARM_UP_STEPS,
+    Batches,
+    Budget,
+    JointDraws,
+    private_generator,
+    resolve_device,
+    train,
+)
+from skflowfm._validation import Rows
+from skflowfm.alignment import info_nce
+from skflowfm.flow_matching import sample_source
+from skflowfm.nets.views import window_view
+
+
+@pytest.fixture
+def windows():
+    return np.random.default_rng(0).normal(size=(64, 2, 20)).astype(np.float32)
+
+
+def untrained(X):
+    return FlowFMTransformer(8, max_steps=0, random_state=0).fit(X).module_
+
+
+def bare_loop(module, batches, budget, alignment):
+    """Train with ten lines of torch: what the wrapped loop must be equal to."""
+    optimizer = torch.optim.AdamW(module.parameters(), weight_decay=1e-2)
+    losses = []
+    while budget.spent() < 1:
+        for draws, _ in batches:
+            for group in optimizer.param_groups:
+                group["lr"] = budget.rate()
+            optimizer.zero_grad()
+            flow, z, other_z = module(**draws)
+            loss = flow.mean() + alignment * info_nce(z, other_z)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            budget.n_steps += 1
+            losses.append(loss.item())
+    return losses
+
+
+def test_the_wrapped_loop_is_the_bare_loop(windows):
+    ours, bare = untrained(windows), untrained(windows)
+    index, none = torch.arange(64), torch.arange(0)
+    draw = JointDraws(ours, Rows(windows), window_view, True, 0.1, "cpu")
+    n = STEPS_PER_ROUND + 7
+    result = train(ours, draw, index, none, Budget(n, None, 16), 3, "cpu", 0.5, 0)
+    budget = Budget(n, None, 16)
+    batches = Batches(draw, index, budget, private_generator(3))
+    bare.train()
+    losses = bare_loop(bare, batches, budget, 0.5)
+    assert len(losses) == n
+    for a, b in zip(ours.parameters(), bare.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    first = np.mean(losses[:STEPS_PER_ROUND])
+    assert result.history.train_loss[0] == pytest.approx(first, rel=1e-6)
+
+
+def test_one_pass_visits_every_row_once(windows):
+    budget = Budget(None, 1e9, 16)
+    draw = lambda index, generator: {"t": index}  # noqa: E731
+    batches = Batches(draw, torch.arange(64), budget, private_generator(0))
+    seen = [batches.next_index() for _ in range(8)]
+    for one_pass in (seen[:4], seen[4:]):
+        assert sorted(torch.cat(one_pass).tolist()) == list(range(64))
+    assert not torch.equal(torch.cat(seen[:4]), torch.cat(seen[4:]))
+
+
+def test_the_rate_warms_up_and_falls_to_zero():
+    budget = Budget(1000, None, 8, learning_rate=2.0)
+    assert budget.rate() == pytest.approx(2.0 / WARM_UP_STEPS)
+    budget.n_steps = 500
+    assert budget.rate() == pytest.approx(1.0)
+    budget.n_steps = 1000
+    assert budget.rate() == pytest.approx(0.0, abs=1e-6)
+    constant = Budget(1000, None, 8, learning_rate=2.0, decay=False)
+    constant.n_steps = 999
+    assert constant.rate() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("n", [1, STEPS_PER_ROUND, STEPS_PER_ROUND + 1])
+def test_steps_are_exact(windows, n):
+    fitted = FlowFMTransformer(4, max_steps=n, random_state=0).fit(windows)
+    assert fitted.n_steps_ == n
+    assert fitted.history_.step.iloc[-1] == n
+    assert fitted.stopped_by_ == "max_steps"
+
+
+def test_time_ends_training(windows):
+    fitted = FlowFMTransformer(4, max_time=0.2, random_state=0).fit(windows)
+    assert fitted.stopped_by_ == "max_time"
+    assert fitted.n_steps_ >= 1
+
+
+def test_early_stopping_restores_the_best_round():
+    """Loss on held-out rows of another kind than the training rows turns upwards."""
+
+    class Slope(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, target, t):
+            return (self.weight - target).square(), None, None
+
+    def draw(index, generator):
+        # rows 0, 1 pull the weight to 1, held-out row 2 would like .1
+        value = torch.tensor([1.0, 1.0, 0.1])[index]
+        return {"target": value, "t": value}
+
+    module = Slope()
+    budget = Budget(100_000, None, 2, learning_rate=1e-3, decay=False)
+    result = train(
+        module, draw, torch.tensor([0, 1]), torch.tensor([2]), budget, 0, "cpu", 0.0, 0
+    )
+    assert result.stopped_by == "early_stopping"
+    best = result.history.valid_loss.idxmin()
+    assert len(result.history) == best + 1 + PATIENCE
+    restored = (module.weight.item() - 0.1) ** 2
+    assert restored == pytest.approx(result.history.valid_loss.min(), rel=1e-4)
+
+
+def test_an_interrupt_of_the_user_is_passed_on(windows):
+    def interrupt(x, generator):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        FlowFMTransformer(4, views=interrupt, max_steps=5).fit(windows)
+
+
+def test_groups_are_held_out_whole():
+    rows = np.random.default_rng(0).normal(size=(400, 3))
+    groups = np.repeat(np.arange(20), 20)
+    seen = {}
+
+    class Spy(FlowFMTransformer):
+        def _hold_out(self, *args):
+            seen["index"], seen["held_out"] = super()._hold_out(*args)
+            return seen["index"], seen["held_out"]
+
+    Spy(max_steps=1, random_state=0).fit(rows, groups=groups)
+    inside = set(groups[seen["index"]])
+    outside = set(groups[seen["held_out"]])
+    assert not inside & outside
+    assert len(outside) == 2
+    assert len(seen["index"]) + len(seen["held_out"]) == 400
+
+
+def test_training_lowers_the_loss_that_it_reports():
+    X = np.random.default_rng(0).normal(size=(256, 4)) @ np.diag([3, 2, 1, 0.1])
+    fitted = FlowFMTransformer(2, max_steps=300, random_state=0).fit(X)
+    assert fitted.history_.train_flow.iloc[-1] < 0.8 * fitted.history_.train_flow[0]
+    columns = {"step", "seconds", "train_loss", "train_flow", "train_alignment"}
+    assert columns <= set(fitted.history_.columns)
+
+
+def test_silent_by_default_and_one_line_if_verbose(windows, capsys):
+    FlowFMTransformer(4, max_steps=3, random_state=0).fit(windows)
+    assert capsys.readouterr().out == ""
+    FlowFMTransformer(4, max_steps=3, random_state=0, verbose=1).fit(windows)
+    out = capsys.readouterr().out
+    assert "64 rows of 2 x 20, 4 components, device" in out
+    assert out.count("\n") == 2
+    last = out.rstrip().split("\r")[-1]
+    assert "step 3/3" in last
+    assert "flow" in last
+    assert "0 s left" in last
+
+
+def test_device_auto_is_cpu_without_an_accelerator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device("auto") == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("auto") == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto") == "cuda"
+
+
+def test_draws_without_views_are_the_published_ones(windows):
+    model = untrained(windows)
+    draw = JointDraws(model, Rows(windows), None, False, 0.1, "cpu")
+    draws = draw(torch.arange(8), private_generator(0))
+    assert set(draws) == {"x_1", "x_0", "t"}
+    assert torch.equal(draws["x_0"], sample_source((8, 2, 22), private_generator(0)))
