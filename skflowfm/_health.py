@@ -9,6 +9,7 @@ from .flow_matching import flow_matching_loss, sample_source
 
 N_BANDS = 5
 MAX_ROWS = 500
+COLLAPSED_RANK = 1.1
 
 
 class CollapseWarning(UserWarning):
@@ -71,7 +72,7 @@ def warn_on_collapse(readout: dict, data_rank: float) -> None:
     """Warn if rows that differ are all represented (almost) alike."""
     rank = readout["effective_rank"]
     n_components = len(readout["component_std"])
-    if rank < min(1.5, 0.5 * data_rank, n_components / 2):
+    if rank < min(COLLAPSED_RANK, 0.5 * data_rank, n_components / 2):
         warnings.warn(
             f"The representation has collapsed: its effective rank is {rank:.2f} of "
             f"{n_components} components, for data of effective rank {data_rank:.1f}. "

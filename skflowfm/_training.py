@@ -282,6 +282,7 @@ def train(
         criterion=lambda: info_nce,  # skorch calls what is no module
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=1e-2,
+        optimizer__fused=device != "mps",
         max_epochs=rounds,
         train_split=None,
         device=device,

@@ -6,13 +6,16 @@ the backend of matplotlib are left alone. matplotlib comes with
 ``pip install "skflowfm[plot]"``.
 """
 
-import numpy as np
+from numbers import Integral
+from textwrap import fill
 
-from ._validation import check_count, check_length
+import numpy as np
+from sklearn.utils import check_scalar
 
 REAL, SYNTHETIC = "Real", "Synthetic"
 SYNTHETIC_BACKGROUND = "#f6f1e7"
 MAX_COLORS = 10  # of the palette that is easier to tell apart
+ROW_NAME_WIDTH = 12  # characters that fit beside one row of windows
 
 
 def plot_windows(
@@ -70,7 +73,7 @@ def plot_windows(
     >>> [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
     ['rest', 'walk']
     """
-    check_count("n_per_class", n_per_class, low=1, optional=False)
+    check_scalar(n_per_class, "n_per_class", Integral, min_val=1)
     X_real, y_real = _windows(X_real, y_real, "real")
     X_synthetic, y_synthetic = _windows(X_synthetic, y_synthetic, "synthetic")
     _check_pair(X_real, X_synthetic, y_real, y_synthetic)
@@ -82,7 +85,7 @@ def plot_windows(
     labels = _labels(y_real, y_synthetic)
     figure, grid = _window_grid(len(labels), n_per_class)
     for label, row in zip(labels, grid, strict=True):
-        row[0].set_ylabel(_name(label, classes))
+        row[0].set_ylabel(fill(_name(label, classes).replace("_", " "), ROW_NAME_WIDTH))
         left = _pick(X_real, y_real, label, n_per_class)
         right = _pick(X_synthetic, y_synthetic, label, n_per_class)
         _draw_row(row, (left, right), time, n_per_class)
@@ -164,11 +167,12 @@ def plot_representation(
         parts.append((SYNTHETIC, *points))
     _check_labelled_alike([labels for _, _, labels in parts], "y", "y_synthetic")
     labels = _labels(*(labels for _, _, labels in parts))
-    figure, panels = _panels(len(parts))
+    names = [_name(label, classes) for label in labels]
+    figure, panels = _panels(len(parts), max(map(len, names)))
     for axis, (title, points, codes) in zip(panels, parts, strict=True):
         if len(parts) > 1:
             axis.set_title(title)
-        _draw_points(axis, points[:, components], codes, labels, classes)
+        _draw_points(axis, points[:, components], codes, labels, names)
     _label_components(panels, parts[0][1], components)
     if labels[0] is not None:
         figure.legend(
@@ -207,7 +211,20 @@ def _windows(X, y, suffix):
             f"least one, got X_{suffix}.shape={X.shape}. A univariate series is "
             f"X_{suffix}[:, np.newaxis, :]."
         )
-    return X, y if y is None else check_length(f"y_{suffix}", y, len(X))
+    return X, _labels_of(X, y, f"y_{suffix}")
+
+
+def _labels_of(rows, y, name):
+    """Return the labels of ``rows`` as a checked array, or None."""
+    if y is None:
+        return None
+    y = np.asarray(y)
+    if y.shape != (len(rows),):
+        raise ValueError(
+            f"{name} must have one entry per row, shape ({len(rows)},), got shape "
+            f"{y.shape}."
+        )
+    return y
 
 
 def _check_pair(X_real, X_synthetic, y_real, y_synthetic):
@@ -280,7 +297,7 @@ def _window_grid(n_rows, n_per_class):
         for c in range(n_columns):
             axis = figure.add_subplot(
                 cells[r, c + (c >= n_per_class)],
-                sharex=grid[0][0] if grid else None,
+                sharex=figure.axes[0] if figure.axes else None,
                 sharey=row[0] if row else None,
             )
             axis.tick_params(labelbottom=r == n_rows - 1, labelleft=c == 0)
@@ -329,12 +346,12 @@ def _points(Z, y, name, y_name):
             f"{name} must be representations (n, n_components), at least two rows and "
             f"two components, got {name}.shape={Z.shape}."
         )
-    return Z, y if y is None else check_length(y_name, y, len(Z))
+    return Z, _labels_of(Z, y, y_name)
 
 
-def _panels(n):
-    """Return a figure and its ``n`` panels side by side, on shared axes."""
-    figure = _new_figure((4.6 * n + 1.6, 4.4))
+def _panels(n, legend_width):
+    """Return a figure, with room for a legend, and its ``n`` panels on shared axes."""
+    figure = _new_figure((4.6 * n + 0.8 + 0.09 * legend_width, 4.4))
     first = figure.add_subplot(1, n, 1)
     panels = [first]
     for k in range(1, n):
@@ -345,8 +362,8 @@ def _panels(n):
     return figure, panels
 
 
-def _draw_points(axis, points, y, labels, classes):
-    for k, label in enumerate(labels):
+def _draw_points(axis, points, y, labels, names):
+    for k, (label, name) in enumerate(zip(labels, names, strict=True)):
         chosen = points if label is None else points[y == label]
         axis.scatter(
             *chosen.T,
@@ -354,7 +371,7 @@ def _draw_points(axis, points, y, labels, classes):
             alpha=0.6,
             linewidths=0,
             color=_color(k, len(labels)),
-            label=_name(label, classes),
+            label=name,
         )
 
 

@@ -53,6 +53,22 @@ def test_interpolated_points_fill_the_segments_evenly():
     assert stats.kstest(points[:, 0] / 3, "uniform").pvalue > 0.01
 
 
+def test_row_neighbour_and_share_are_picked_independently():
+    rows = normal(12, 4)
+    share = torch.linspace(0.01, 0.99, 9)
+    ends = set()
+    for neighbour in (0.1, 0.3, 0.5, 0.7, 0.9):
+        picks = torch.stack([torch.full((9,), v) for v in (0.3, neighbour)], dim=1)
+        picks = torch.cat([picks, share[:, None]], dim=1)
+        points = interpolate_neighbours(rows, picks, torch.zeros(9, 4))
+        end = rows[3] + (points[-1] - rows[3]) / 0.99
+        line = rows[3] + share[:, None] * (end - rows[3])
+        torch.testing.assert_close(points, line, rtol=0, atol=1e-5)
+        ends.add(int((rows - end).norm(dim=1).argmin()))
+    nearest = (rows - rows[3]).norm(dim=1).argsort()[1:6]
+    assert ends == set(nearest.tolist())
+
+
 def test_equal_rows_are_each_others_neighbours():
     rows = torch.ones(3, 2)
     points = interpolate_neighbours(rows, uniform(50, 3), torch.zeros(50, 2))
@@ -188,6 +204,18 @@ def test_same_seed_gives_the_same_flow(monkeypatch):
     assert not torch.allclose(first, other, rtol=1e-3, atol=1e-3)
 
 
+def test_flow_starts_from_its_seed(no_training):
+    z, codes = normal(40, 2), codes_of(20, 20)
+    first, same, other = (
+        torch.nn.utils.parameters_to_vector(
+            RepresentationDensity(z, codes, 1.0, seed).flow.parameters()
+        )
+        for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, same)
+    assert not torch.allclose(first, other)
+
+
 # ------------------------------------------------------------------ draws
 def mixed_codes(n, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 3, n))
@@ -200,6 +228,16 @@ def test_first_draws_do_not_depend_on_how_many_there_are(mixture, k):
     few = density.draw(codes[:k], seed=9)
     assert few.shape == (k, 3)
     assert torch.equal(few, density.draw(codes, seed=9)[:k])
+
+
+def test_the_flow_always_runs_on_blocks_of_one_size(no_training):
+    """Sums then come in the same order, whatever else is asked for."""
+    density = RepresentationDensity(normal(20, 3), codes_of(20), 1.0, seed=0)
+    sizes = []
+    density.flow.draw = lambda x_0, classes: sizes.append(len(x_0)) or x_0
+    for n in (1, generation.BLOCK, 3 * generation.BLOCK + 1):
+        density.draw(torch.zeros(n, dtype=torch.long), seed=0)
+    assert sizes == 6 * [generation.BLOCK]
 
 
 @pytest.mark.parametrize("row", [0, 70])
@@ -238,7 +276,7 @@ def test_codes_come_as_often_as_in_fit():
 
 def test_codes_are_not_tied_to_the_representations_drawn():
     """Class and place within the class are independent."""
-    z = torch.linspace(0, 1, 19)[:, None].expand(19, 2)
+    z = torch.linspace(0, 1, 19)[:, None]
     density = RepresentationDensity(
         torch.cat([z, z]), codes_of(19, 19), gain=0.0, seed=0
     )

@@ -137,6 +137,14 @@ def test_times_are_a_quarter_uniform_and_else_logit_normal(seeded):
     assert stats.kstest(t, cdf).pvalue > 0.01
 
 
+def test_times_reach_both_ends_as_often_as_the_uniform_quarter_says(seeded):
+    n, end = 1_000_000, 0.05
+    t = sample_time(n, seeded())
+    expected = 0.25 * end + 0.75 * stats.norm.cdf(logit(end))
+    for share in ((t < end).double().mean(), (t > 1 - end).double().mean()):
+        assert abs(share - expected) < 4 * (expected / n) ** 0.5
+
+
 # ------------------------------------------------------------------ Gaussian oracle
 def gaussian_velocity(x, t, mean=MEAN, covariance=COVARIANCE):
     """E[u_t | x_t = x] for data N(mean, covariance), t one number."""

@@ -585,9 +585,7 @@ def test_window_view_stretches_at_most_a_quarter(seeded):
 def joint_model(row_shape):
     """An untrained model, but for a velocity that is not zero."""
     rows = Rows(normal(50, *row_shape, seed=9).numpy())
-    sizes = SimpleNamespace(
-        n_components=n_components, encoder=None, velocity_field=None
-    )
+    sizes = SimpleNamespace(n_components=4, encoder=None, velocity_field=None)
     generator = torch.Generator().manual_seed(0)
     model = build_model(sizes, rows, rows[:50], generator)
     awaken(model.velocity_field)

@@ -28,9 +28,10 @@ ESTIMATORS = [
 
 @pytest.fixture(scope="module")
 def data():
-    return make_wearable(120, n_timesteps=32, random_state=0, return_X_y=True)
+    return make_wearable(72, n_timesteps=16, random_state=0, return_X_y=True)
 
 
+@pytest.mark.uses_global_rng  # the checks do, for their data
 @parametrize_with_checks(ESTIMATORS)
 def test_estimator_checks(estimator, check):
     with warnings.catch_warnings():
@@ -40,6 +41,7 @@ def test_estimator_checks(estimator, check):
 
 
 @pytest.mark.slow
+@pytest.mark.uses_global_rng
 @pytest.mark.parametrize(
     "estimator",
     [FlowFMTransformer(), FlowFMSampler(), AugmentedClassifier()],
@@ -72,9 +74,9 @@ def test_a_search_in_a_pipeline_with_groups_and_two_workers(data):
             ("clf", LogisticRegression(max_iter=2000)),
         ]
     )
-    grid = {"z__n_components": [4, 16]}
+    grid = {"z__n_components": [4, 12]}
     searches = [
-        GridSearchCV(pipe, grid, cv=GroupKFold(4), n_jobs=n).fit(X, y, groups=groups)
+        GridSearchCV(pipe, grid, cv=GroupKFold(2), n_jobs=n).fit(X, y, groups=groups)
         for n in (1, 2)
     ]
     one, two = (s.cv_results_["mean_test_score"] for s in searches)

@@ -153,7 +153,7 @@ def test_partial_fit_learns_in_passes(data):
     model = FlowFMTransformer(6, random_state=0)
     for _ in range(50):
         model.partial_fit(X)
-    assert model.n_steps_ == 50
+    assert model.n_steps_ == 100
     start = FlowFMTransformer(6, max_steps=0, random_state=0).fit(X)
     assert model.score_samples(X).mean() > start.score_samples(X).mean() + 0.1
 
@@ -209,7 +209,7 @@ def test_own_views_are_used(data):
         return x + torch.randn(x.shape, generator=generator)
 
     FlowFMTransformer(4, views=view, max_steps=2, random_state=0).fit(data[0])
-    assert set(calls[:4]) == {(96, 3, 32)}
+    assert set(calls[:4]) == {(64, 3, 32)}
 
 
 def test_set_output_and_feature_names(data):
