@@ -37,7 +37,7 @@ from skflowfm.metrics import (
 )
 from skflowfm.plotting import plot_representation, plot_windows
 
-MAX_STEPS, QUICK_STEPS = 400, 40
+MAX_STEPS, QUICK_STEPS = 600, 60
 FEW_LABELS = 10  # per class
 N_DRAWS = 5  # of the few labels; scores are averaged over them
 N_CUTS = 3  # of the training people in halves; AUCs are averaged over them

@@ -4,6 +4,7 @@ import copy
 import time
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import (
     BaseEstimator,
@@ -80,10 +81,11 @@ class FlowFMTransformer(
         apart. ``views=None, alignment=0`` is exactly the published loss.
     max_steps : int, default=None
         Most optimiser steps, of 64 rows each. None takes 60 passes over the rows, at
-        least 400 steps (tables: 200), at most 1,000, unless ``max_time`` is given; 0 leaves the encoder at its random start.
+        least 400 steps (tables: 200), at most 1,000, unless ``max_time`` is given; 0
+        leaves the encoder at its random start.
     max_time : float, default=None
-        Most seconds of training; whichever of the two is spent first. Results under a
-        time limit depend on the machine's speed.
+        Most seconds of training, above 0; whichever of the two is spent first. Results
+        under a time limit depend on the machine's speed.
     validation_fraction : float, default=0.1
         Share of the rows, or of whole groups if ``groups`` is given, on which early
         stopping watches the loss. 0 switches it off, and it is off where it would be
@@ -110,8 +112,8 @@ class FlowFMTransformer(
         ``effective_rank``, ``component_std`` and ``flow_loss_by_time`` (five bands of
         t): a readout that needs no labels.
     n_steps_, fit_seconds_, stopped_by_ : int, float, str
-        What training took, and which of "max_steps", "max_time", "early_stopping" or
-        "interval" ended it.
+        What training took, and which of "max_steps", "max_time" and "early_stopping"
+        ended it.
     device_ : str
         Where the model was trained and runs.
     n_features_in_, feature_names_in_
@@ -206,6 +208,11 @@ class FlowFMTransformer(
         seed = seed_of(self.random_state)
         if not goes_on:
             self._build(rows, seed)
+        elif self.n_components not in (None, self.n_components_):
+            raise ValueError(
+                f"warm_start goes on with {self.n_components_} components, got "
+                f"n_components={self.n_components}. Set it back, or warm_start=False."
+            )
         steps = self.max_steps
         if steps is None and self.max_time is None:
             least = 400 if rows.is_windows else 200
@@ -319,7 +326,7 @@ class FlowFMTransformer(
         check_count("n_components", self.n_components, low=1)
         check_count("max_steps", self.max_steps)
         if self.max_time is not None:
-            check_number("max_time", self.max_time, 0)
+            check_number("max_time", self.max_time, 0, above=True)
         check_number("alignment", self.alignment, 0)
         check_number("validation_fraction", self.validation_fraction, 0, 1)
         if not (self.views in ("auto", None) or callable(self.views)):
@@ -371,6 +378,8 @@ class FlowFMTransformer(
                 self.verbose,
             )
             self.history_, self.stopped_by_ = training.history, training.stopped_by
+        else:
+            self.history_, self.stopped_by_ = pd.DataFrame(), "max_steps"
         self.n_steps_ = budget.n_steps
         some = index[:MAX_SUMMARY_ROWS]
         self._describe(rows, some, generator)

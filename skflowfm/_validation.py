@@ -177,15 +177,18 @@ def check_count(name: str, value, *, low: int = 0, optional: bool = True) -> Non
         )
 
 
-def check_number(name: str, value, low: float, high: float = np.inf) -> None:
-    """Raise unless ``value`` is a real number in [low, high)."""
+def check_number(
+    name: str, value, low: float, high: float = np.inf, *, above: bool = False
+) -> None:
+    """Raise unless ``value`` is a real number in [low, high), ``above`` without low."""
     try:
-        inside = low <= float(value) < high
+        inside = low <= float(value) < high and not (above and float(value) == low)
     except (TypeError, ValueError):
         inside = False
     if not inside:
         raise ValueError(
-            f"{name} must be a number in [{low}, {high}), got {name}={value!r}."
+            f"{name} must be a number in {'(' if above else '['}{low}, {high}), got "
+            f"{name}={value!r}."
         )
 
 

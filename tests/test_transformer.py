@@ -148,6 +148,12 @@ def test_warm_start_goes_on_and_fit_does_not(data):
     assert all(map(torch.equal, before, again.parameters()))
 
 
+def test_warm_start_refuses_another_size(data):
+    model = FlowFMTransformer(6, max_steps=1, warm_start=True).fit(data[0])
+    with pytest.raises(ValueError, match="warm_start goes on with 6 components"):
+        model.set_params(n_components=5).fit(data[0])
+
+
 def test_partial_fit_learns_in_passes(data):
     X = data[0]
     model = FlowFMTransformer(6, random_state=0)

@@ -114,6 +114,7 @@ def test_changed_column_names(table):
         ({"n_components": 2.5}, "n_components=2.5"),
         ({"max_steps": -1}, "max_steps must be an integer of at least 0"),
         ({"max_time": -1.0}, "max_time must be a number"),
+        ({"max_time": 0}, "max_time must be a number in (0, inf), got max_time=0"),
         ({"max_time": "2min"}, "max_time='2min'"),
         ({"alignment": -0.1}, "alignment must be a number"),
         ({"alignment": np.nan}, "alignment must be a number"),
