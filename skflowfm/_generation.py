@@ -42,7 +42,7 @@ def counter_uniform(seed: int, stream: str, start: int, n: int, size: int):
     bits = np.random.Philox(key=[seed, STREAMS[stream]])
     bits.advance(start * padded // 4)
     uniform = np.random.Generator(bits).random((n, padded))[:, :size]
-    return torch.from_numpy(uniform + 2.0**-54)
+    return torch.from_numpy(uniform + 2.0**-54).clamp_(max=1 - 2.0**-53)
 
 
 def source_rows(seed: int, stream: str, start: int, n: int, shape) -> torch.Tensor:
@@ -86,6 +86,17 @@ def represent(model, rows) -> torch.Tensor:
             block = rows[start : start + TRANSFORM_BLOCK].to(device)
             out.append(model.represent(block).cpu())
     return torch.cat(out)
+
+
+def fit_axes(model, rows, index) -> None:
+    """Learn the principal axes of the encoder's output on the rows at ``index``."""
+    device = device_of(model)
+    with torch.inference_mode():
+        blocks = [
+            model.encode(model.standardise(rows[part].to(device)))
+            for part in index.split(TRANSFORM_BLOCK)
+        ]
+        model.axes.fit(torch.cat(blocks))
 
 
 def flow_shape(model, row_shape) -> tuple[int, ...]:
@@ -152,6 +163,8 @@ class RepresentationDensity:
         Representations, as ``transform`` returns them.
     codes : Tensor of int of shape (n,)
         Class of each row, 0 to n_classes - 1; every class has at least one row.
+    gain : float
+        Factor between the encoder's z and these representations; scales the noise.
     seed : int
         Seed of the fit.
     """
@@ -204,12 +217,12 @@ class RepresentationDensity:
         for c in codes[~by_flow].unique().tolist():
             here = codes == c
             out[here] = interpolate_neighbours(
-                self.rows[c], uniform[here, :3].float(), self.noise * noise[here]
+                self.rows[c], uniform[here, :3], self.noise * noise[here]
             )
         return out
 
     def draw_codes(self, n: int, seed: int) -> torch.Tensor:
         """Return ``n`` class codes at the frequencies of the fit."""
-        uniform = counter_uniform(seed, "label", 0, n, 1)[:, 0].float()
-        edges = self.frequency.cumsum(0)
+        uniform = counter_uniform(seed, "label", 0, n, 1)[:, 0]
+        edges = self.frequency.double().cumsum(0)
         return torch.bucketize(uniform, edges[:-1].contiguous())

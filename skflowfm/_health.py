@@ -27,7 +27,8 @@ def effective_rank(z: torch.Tensor) -> float:
     .. [1] O. Roy and M. Vetterli, "The effective rank: a measure of effective
            dimensionality", EUSIPCO 2007.
     """
-    centred = (z - z.mean(dim=0)).double()
+    centred = z.double()
+    centred = centred - centred.mean(dim=0)
     power = torch.linalg.svdvals(centred).square()
     if power.sum() <= 1e-12 * max(1, len(z)):
         return 0.0
@@ -66,6 +67,13 @@ def health(model, rows, index, generator) -> dict:
         "component_std": deviation.numpy(),
         "flow_loss_by_time": torch.tensor(bands).numpy(),
     }
+
+
+def rank_of_data(model, rows, index) -> float:
+    """Return the effective rank of the standardised rows themselves."""
+    with torch.inference_mode():
+        x = model.standardise(rows[index[:MAX_ROWS]].to(device_of(model)))
+    return effective_rank(x.flatten(1).cpu())
 
 
 def warn_on_collapse(readout: dict, data_rank: float) -> None:

@@ -36,6 +36,11 @@ def resolve_device(device) -> str:
     return str(resolved)
 
 
+def place(module: nn.Module, device: str) -> nn.Module:
+    """Return ``module`` with its weights on ``device``."""
+    return module.to(device)
+
+
 def private_generator(seed: int, device: str = "cpu") -> torch.Generator:
     """Return a generator of our own on ``device``; the global one is never touched."""
     return torch.Generator(device).manual_seed(seed)
@@ -46,8 +51,8 @@ class Budget:
     """How long to train: whichever of steps and seconds is spent first.
 
     ``decay`` lets the learning rate fall to zero over the budget; without it the rate
-    stays, as calls of ``partial_fit`` want; ``steps_before`` are those of earlier calls,
-    which count for the warm-up.
+    stays, as calls of ``partial_fit`` want. ``steps_before``, those of earlier calls,
+    count for the warm-up.
     """
 
     max_steps: int | None

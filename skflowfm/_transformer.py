@@ -14,9 +14,16 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted
 
 from ._building import build_model, check_module, check_n_components
-from ._generation import Z_NOISE, decode, represent, score
-from ._health import effective_rank, health, warn_on_collapse
-from ._training import Budget, JointDraws, private_generator, resolve_device, train
+from ._generation import Z_NOISE, decode, fit_axes, represent, score
+from ._health import health, rank_of_data, warn_on_collapse
+from ._training import (
+    Budget,
+    JointDraws,
+    place,
+    private_generator,
+    resolve_device,
+    train,
+)
 from ._validation import (
     check_components,
     check_count,
@@ -72,7 +79,7 @@ class FlowFMTransformer(
         :class:`~skflowfm.nets.VectorVelocityField`.
     views : {"auto"}, callable or None, default="auto"
         What the encoder sees in training. "auto" is a gentle augmentation (time warp,
-        scaling, jitter, masking; for tables, swapped features), a callable is
+        mixed channels, jitter, masking; for tables, swapped features), a callable is
         ``view(x, generator)`` on standardised tensors, None the row itself. With views
         z also gets a little noise on its way to the velocity field.
     alignment : float, default=1.0
@@ -344,9 +351,9 @@ class FlowFMTransformer(
         self.seed_ = seed
         generator = private_generator(seed)
         some = torch.randperm(len(rows), generator=generator)[:MAX_SUMMARY_ROWS]
-        self.module_ = build_model(self, rows, rows[some], generator)
-        self.n_components_ = self.module_.n_components
-        self.module_.to(self.device_)
+        model = build_model(self, rows, rows[some], generator)
+        self.module_ = place(model, self.device_)
+        self.n_components_ = model.n_components
 
     def _train(self, rows, groups, budget, seed):
         """Train module_ in place and describe the result."""
@@ -387,16 +394,10 @@ class FlowFMTransformer(
 
     def _describe(self, rows, index, generator):
         """Fix the principal axes and measure the model's health."""
-        with torch.inference_mode():
-            blocks = [
-                self.module_.encode(self.module_.standardise(rows[i].to(self.device_)))
-                for i in index.split(512)
-            ]
-            self.module_.axes.fit(torch.cat(blocks))
+        fit_axes(self.module_, rows, index)
         self.health_ = health(self.module_, rows, index, generator)
         if self.n_steps_:
-            data = rows[index[:1000]].flatten(1)
-            warn_on_collapse(self.health_, effective_rank(data / data.abs().amax()))
+            warn_on_collapse(self.health_, rank_of_data(self.module_, rows, index))
 
     def _hold_out(self, rows, groups, generator, budget):
         """Split the row numbers into training and held-out ones, shuffled."""
@@ -435,7 +436,7 @@ class FlowFMTransformer(
                 self.device_ = resolve_device(self.device)
             except ValueError:  # trained on a device that is not here
                 self.device_ = "cpu"
-            self.module_.to(self.device_)
+            place(self.module_, self.device_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

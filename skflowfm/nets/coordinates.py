@@ -53,8 +53,9 @@ class TableCoordinates(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x
 
-    def inverse(self, x: Tensor) -> Tensor:
-        return x
+    def inverse(self, coordinates: Tensor) -> Tensor:
+        """Return the rows themselves."""
+        return coordinates
 
     def fit(self, x: Tensor) -> None:
         """Nothing to learn."""

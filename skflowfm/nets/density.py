@@ -87,4 +87,4 @@ def interpolate_neighbours(rows: Tensor, uniform: Tensor, noise: Tensor) -> Tens
     distance = torch.cdist(rows, rows).fill_diagonal_(float("inf"))
     nearest = distance.topk(k, largest=False).indices  # (n_rows, k)
     partner = rows[nearest[parent, (uniform[:, 1] * k).long()]]
-    return start + uniform[:, 2:] * (partner - start) + noise
+    return start + uniform[:, 2:].to(rows.dtype) * (partner - start) + noise
