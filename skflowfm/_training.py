@@ -210,7 +210,7 @@ class Schedule(Callback):
 
 
 class Progress(Callback):
-    """One line on standard output that is rewritten as training goes on."""
+    """One line that is rewritten as training goes on; in a file, its last state."""
 
     def __init__(self, budget):
         self.budget = budget
@@ -226,14 +226,16 @@ class Progress(Callback):
             if key in net.history[-1, "batches", -1]
         )
         left = max(0.0, seconds / spent - seconds)
-        sys.stdout.write(
-            f"\rstep {self.budget.n_steps}{total}  {losses}  "
+        self.line = (
+            f"step {self.budget.n_steps}{total}  {losses}  "
             f"{seconds:.0f} s, {left:.0f} s left   "
         )
-        sys.stdout.flush()
+        if sys.stdout.isatty():
+            sys.stdout.write("\r" + self.line)
+            sys.stdout.flush()
 
     def on_train_end(self, net, **kwargs):
-        sys.stdout.write("\n")
+        sys.stdout.write(("\r" if sys.stdout.isatty() else "") + self.line + "\n")
 
 
 @dataclass
