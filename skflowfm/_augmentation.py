@@ -153,13 +153,15 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
     Examples
     --------
     >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
     >>> from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer
     >>> X, y = load_iris(return_X_y=True)
     >>> sampler = FlowFMSampler(FlowFMTransformer(max_steps=20), random_state=0)
     >>> sampler.set_params(sampling_strategy={0: 60})
     FlowFMSampler(random_state=0, sampling_strategy={0: 60},
                   transformer=FlowFMTransformer(max_steps=20))
-    >>> AugmentedClassifier(sampler=sampler).fit(X, y).n_synthetic_
+    >>> classifier = LogisticRegression(max_iter=1000)
+    >>> AugmentedClassifier(classifier, sampler).fit(X, y).n_synthetic_
     10
     """
 
