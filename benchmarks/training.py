@@ -17,7 +17,8 @@ import torch
 from _common import environment
 
 from skflowfm import FlowFMTransformer
-from skflowfm._training import Batches, Budget, JointDraws, private_generator, train
+from skflowfm._draws import Batches, prepare, private_generator
+from skflowfm._training import Budget, train
 from skflowfm._validation import Rows
 from skflowfm.alignment import info_nce
 from skflowfm.datasets import make_wearable
@@ -28,12 +29,26 @@ ALIGNMENT = 1.0
 BATCH_SIZE = 64
 
 
-def start(X):
+def start(X, n_steps):
     """Return the untrained model and the draws of its training."""
     model = (
         FlowFMTransformer(max_steps=0, device="cpu", random_state=SEED).fit(X).module_
     )
-    return model, JointDraws(model, Rows(X), window_view, True, 0.1, "cpu")
+    index = torch.arange(len(X))
+    budget = Budget(n_steps, None, BATCH_SIZE)
+    draw, *_ = prepare(
+        model,
+        Rows(X),
+        window_view,
+        True,
+        0.1,
+        index,
+        index[:0],
+        budget,
+        SEED,
+        "cpu",
+    )
+    return model, draw
 
 
 def wrapped(model, draw, n_rows, n_steps):
@@ -65,7 +80,7 @@ def bare(model, draw, n_rows, n_steps):
 
 def timed(loop, X, n_steps):
     """Return CPU seconds and the final weights of one run."""
-    model, draw = start(X)
+    model, draw = start(X, n_steps)
     before = time.process_time()
     loop(model, draw, len(X), n_steps)
     seconds = time.process_time() - before

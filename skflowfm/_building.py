@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from .nets import (
-    ConvEncoder,
+    FeatureEncoder,
     JointModel,
+    Stem,
     TableEncoder,
     VectorVelocityField,
     WindowVelocityField,
@@ -17,7 +18,8 @@ from .nets.coordinates import Standardise, TableCoordinates, WindowCoordinates
 from .nets.joint import Projector
 from .nets.layers import initialise
 
-DEFAULT_COMPONENTS = 64
+DEFAULT_COMPONENTS = 256
+STEM_ROWS = 2000
 
 
 def check_module(name, module):
@@ -68,21 +70,30 @@ def build_model(estimator, rows, some, generator):
     )
     coordinates.fit(some)
     n_components = estimator.n_components
-    encoder = copy.deepcopy(estimator.encoder)
+    stem, encoder = nn.Identity(), copy.deepcopy(estimator.encoder)
     if encoder is not None:
         n_components = dry_run(encoder, some[:2], n_components)
     elif n_components is None:
         n_components = min(DEFAULT_COMPONENTS, some[0].numel())
-    if encoder is None:
-        kind = ConvEncoder if rows.is_windows else TableEncoder
-        encoder = on_meta(kind, generator, rows.row_shape[0], n_components)
+    if encoder is None and rows.is_windows:
+        stem = Stem(*rows.row_shape)
+        stem.fit(some[:STEM_ROWS], generator)
+        encoder = on_meta(FeatureEncoder, generator, stem.n_features, n_components)
+    elif encoder is None:
+        encoder = on_meta(TableEncoder, generator, rows.row_shape[0], n_components)
     velocity_field = copy.deepcopy(estimator.velocity_field)
     if velocity_field is None:
         kind = WindowVelocityField if rows.is_windows else VectorVelocityField
         velocity_field = on_meta(kind, generator, *rows.row_shape, n_components)
     projector = on_meta(Projector, generator, n_components)
     return JointModel(
-        standardise, coordinates, encoder, velocity_field, projector, n_components
+        standardise,
+        coordinates,
+        stem,
+        encoder,
+        velocity_field,
+        projector,
+        n_components,
     )
 
 

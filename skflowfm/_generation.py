@@ -93,10 +93,10 @@ def fit_axes(model, rows, index) -> None:
     device = device_of(model)
     with torch.inference_mode():
         blocks = [
-            model.encode(model.standardise(rows[part].to(device)))
+            model.encode(model.stem(model.standardise(rows[part].to(device))))
             for part in index.split(TRANSFORM_BLOCK)
         ]
-        model.axes.fit(torch.cat(blocks))
+        model.axes.fit(torch.cat(blocks), model.n_fixed)
 
 
 def flow_shape(model, row_shape) -> tuple[int, ...]:
@@ -138,7 +138,7 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         with torch.inference_mode():
             x = model.standardise(rows[start : start + TRANSFORM_BLOCK].to(device))
-            x_1, z = model.coordinates(x), model.encode(x)
+            x_1, z = model.coordinates(x), model.encode(model.stem(x))
             losses = [
                 flow_matching_loss(
                     model.velocity_field,

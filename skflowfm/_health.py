@@ -52,7 +52,7 @@ def health(model, rows, index, generator) -> dict:
     bands = []
     with torch.inference_mode():
         x = model.standardise(rows[index].to(device))
-        x_1, z = model.coordinates(x), model.encode(x)
+        x_1, z = model.coordinates(x), model.encode(model.stem(x))
         for band in range(N_BANDS):
             x_0 = sample_source((len(x), *shape), generator).to(device)
             t = (band + (torch.arange(len(x), device=device) + 0.5) / len(x)) / N_BANDS

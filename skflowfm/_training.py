@@ -1,4 +1,4 @@
-"""The only training loop: skorch's, with draws made here and gradients nowhere else."""
+"""The only training loop: skorch's, over ready-made draws."""
 
 import sys
 import time
@@ -10,10 +10,9 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import nn
 
+from ._draws import STEPS_PER_ROUND, Batches, FixedBatches, private_generator
 from .alignment import info_nce
-from .flow_matching import sample_source, sample_time
 
-STEPS_PER_ROUND = 50
 PATIENCE = 8
 WARM_UP_STEPS = 50
 
@@ -41,11 +40,6 @@ def place(module: nn.Module, device: str) -> nn.Module:
     return module.to(device)
 
 
-def private_generator(seed: int, device: str = "cpu") -> torch.Generator:
-    """Return a generator of our own on ``device``; the global one is never touched."""
-    return torch.Generator(device).manual_seed(seed)
-
-
 @dataclass
 class Budget:
     """How long to train: whichever of steps and seconds is spent first.
@@ -63,15 +57,19 @@ class Budget:
     steps_before: int = 0
     n_steps: int = field(default=0, init=False)
     started: float = field(default_factory=time.perf_counter, init=False)
+    prepared: float = field(default=0.0, init=False)
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
     def spent(self) -> float:
-        """Fraction of the budget that is used, 1 at its end."""
+        """Fraction of the budget that is used, 1 at its end; starts with training."""
         by_steps = self.n_steps / self.max_steps if self.max_steps else 0.0
-        by_time = self.seconds / self.max_time if self.max_time else 0.0
+        by_time = 0.0
+        if self.max_time:
+            left = max(self.max_time - self.prepared, 1e-9)
+            by_time = (self.seconds - self.prepared) / left
         return max(by_steps, by_time)
 
     def rate(self) -> float:
@@ -81,85 +79,6 @@ class Budget:
             return self.learning_rate * warm
         cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.spent())).item())
         return self.learning_rate * min(warm, cosine)
-
-
-class JointDraws:
-    """Everything random in a training step of the joint model, as named tensors.
-
-    Parameters
-    ----------
-    model : JointModel
-        Gives the scaling and the flow coordinates; it is not changed.
-    rows : Rows
-        The user's data.
-    view : callable or None
-        ``view(x, generator)``; None switches views and the noise on z off.
-    two_views : bool
-        Whether an alignment term needs a second view.
-    z_noise : float
-        Standard deviation of the noise on z.
-    device : str
-        Where the draws are made and used.
-    """
-
-    def __init__(self, model, rows, view, two_views, z_noise, device):
-        self.model, self.rows, self.view = model, rows, view
-        self.two_views, self.z_noise, self.device = two_views, z_noise, device
-
-    def __call__(self, index: torch.Tensor, generator: torch.Generator) -> dict:
-        with torch.no_grad():
-            x_1 = self.model.standardise(self.rows[index].to(self.device))
-            shape = self.model.coordinates(x_1[:1]).shape[1:]
-        n = len(index)
-        x_0 = sample_source((n, *shape), generator)
-        draws = {"x_1": x_1, "x_0": x_0, "t": sample_time(n, generator)}
-        if self.view is not None:
-            draws["view"] = self.view(x_1, generator)
-            draws["z_noise"] = self.z_noise * sample_source(
-                (n, self.model.n_components), generator
-            )
-        if self.two_views:
-            other = self.view
-            draws["other_view"] = x_1 if other is None else other(x_1, generator)
-        return draws
-
-
-class Batches:
-    """Rounds of training batches: shuffled passes over ``index``, cut into rounds.
-
-    Each batch indexes the data once as a whole; iterating yields one round of
-    ``STEPS_PER_ROUND`` batches, or fewer where the budget ends.
-    """
-
-    def __init__(self, draw, index, budget, generator):
-        self.draw, self.index, self.budget = draw, index, budget
-        self.generator = generator
-        self.order = index[:0]
-
-    def next_index(self) -> torch.Tensor:
-        size = min(self.budget.batch_size, len(self.index))
-        if len(self.order) < size:
-            shuffle = torch.randperm(
-                len(self.index), generator=self.generator, device=self.generator.device
-            )
-            self.order = self.index[shuffle.cpu()]
-        taken, self.order = self.order[:size], self.order[size:]
-        return taken
-
-    def __iter__(self):
-        for _ in range(STEPS_PER_ROUND):
-            draws = self.draw(self.next_index(), self.generator)
-            yield draws, draws["t"]
-            if self.budget.spent() >= 1:
-                return
-
-
-class FixedBatches(list):
-    """Held-out batches whose draws never change, so that rounds are comparable."""
-
-    def __init__(self, draw, index, batch_size, generator):
-        parts = index.split(batch_size)
-        super().__init__((d := draw(part, generator), d["t"]) for part in parts)
 
 
 class JointNet(NeuralNet):
@@ -238,6 +157,14 @@ class Progress(Callback):
         sys.stdout.write(("\r" if sys.stdout.isatty() else "") + self.line + "\n")
 
 
+def report_views(n_done: int, n: int) -> None:
+    """Say how many rows are prepared; in a file, once."""
+    if sys.stdout.isatty() or n_done == n:
+        start, end = ("\r", "\n" if n_done == n else "")
+        sys.stdout.write(f"{start}views of {n_done}/{n} rows{end}")
+        sys.stdout.flush()
+
+
 @dataclass
 class Training:
     """What a training run leaves behind besides the weights."""
@@ -272,6 +199,7 @@ def train(
     verbose : int
         Above 0 prints a progress line.
     """
+    budget.prepared = budget.seconds
     watched = None
     if len(held_out):
         held_out_generator = private_generator(seed + 1, device)

@@ -1,7 +1,6 @@
 """FlowFMTransformer: the jointly trained model as a scikit-learn transformer."""
 
 import copy
-import time
 
 import numpy as np
 import pandas as pd
@@ -14,28 +13,26 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted
 
 from ._building import build_model, check_module, check_n_components
+from ._draws import hold_out, ignore, prepare, private_generator
 from ._generation import Z_NOISE, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._training import (
     Budget,
-    JointDraws,
     place,
-    private_generator,
+    report_views,
     resolve_device,
     train,
 )
 from ._validation import (
     check_components,
     check_count,
-    check_length,
     check_number,
     check_rows,
     seed_of,
 )
 from .nets.views import table_view, window_view
 
-MAX_SUMMARY_ROWS = 10_000
-MIN_HELD_OUT = 32
+MAX_SUMMARY_ROWS = 2000
 BATCH_SIZE = 64
 
 
@@ -213,6 +210,11 @@ class FlowFMTransformer(
         goes_on = self.warm_start and hasattr(self, "module_")
         rows = check_rows(self, X, reset=not goes_on, min_rows=2)
         seed = seed_of(self.random_state)
+        steps = self.max_steps
+        if steps is None and self.max_time is None:
+            least = 400 if rows.is_windows else 200
+            steps = int(np.clip(60 * len(rows) // BATCH_SIZE, least, 1000))
+        budget = Budget(steps, self.max_time, BATCH_SIZE)
         if not goes_on:
             self._build(rows, seed)
         elif self.n_components not in (None, self.n_components_):
@@ -220,11 +222,6 @@ class FlowFMTransformer(
                 f"warm_start goes on with {self.n_components_} components, got "
                 f"n_components={self.n_components}. Set it back, or warm_start=False."
             )
-        steps = self.max_steps
-        if steps is None and self.max_time is None:
-            least = 400 if rows.is_windows else 200
-            steps = int(np.clip(60 * len(rows) // BATCH_SIZE, least, 1000))
-        budget = Budget(steps, self.max_time, BATCH_SIZE)
         self._train(rows, groups, budget, seed)
         return self
 
@@ -357,22 +354,32 @@ class FlowFMTransformer(
 
     def _train(self, rows, groups, budget, seed):
         """Train module_ in place and describe the result."""
-        start = time.perf_counter()
         generator = private_generator(seed)
-        index, held_out = self._hold_out(rows, groups, generator, budget)
+        fraction = self.validation_fraction if budget.decay else 0
+        index, held_out = hold_out(len(rows), fraction, groups, generator)
         if self.verbose:
             shape = " x ".join(map(str, rows.row_shape))
             print(
                 f"{len(rows)} rows of {shape}, {self.n_components_} components, "
                 f"device {self.device_}"
             )
-        view = self.views
-        if view == "auto":
-            view = window_view if rows.is_windows else table_view
-        draw = JointDraws(
-            self.module_, rows, view, self.alignment > 0, Z_NOISE, self.device_
-        )
         if budget.max_steps != 0:
+            view = self.views
+            if view == "auto":
+                view = window_view if rows.is_windows else table_view
+            draw, index, held_out = prepare(
+                self.module_,
+                rows,
+                view,
+                self.alignment > 0,
+                Z_NOISE,
+                index,
+                held_out,
+                budget,
+                seed,
+                self.device_,
+                report_views if self.verbose else ignore,
+            )
             training = train(
                 self.module_,
                 draw,
@@ -390,7 +397,7 @@ class FlowFMTransformer(
         self.n_steps_ = budget.n_steps
         some = index[:MAX_SUMMARY_ROWS]
         self._describe(rows, some, generator)
-        self.fit_seconds_ = time.perf_counter() - start
+        self.fit_seconds_ = budget.seconds
 
     def _describe(self, rows, index, generator):
         """Fix the principal axes and measure the model's health."""
@@ -398,26 +405,6 @@ class FlowFMTransformer(
         self.health_ = health(self.module_, rows, index, generator)
         if self.n_steps_:
             warn_on_collapse(self.health_, rank_of_data(self.module_, rows, index))
-
-    def _hold_out(self, rows, groups, generator, budget):
-        """Split the row numbers into training and held-out ones, shuffled."""
-        if groups is not None:
-            groups = check_length("groups", groups, len(rows))
-        order = torch.randperm(len(rows), generator=generator)
-        n_held_out = int(self.validation_fraction * len(rows)) if budget.decay else 0
-        if n_held_out < MIN_HELD_OUT:
-            return order, order[:0]
-        if groups is None:
-            return order[n_held_out:], order[:n_held_out]
-        _, codes = np.unique(groups, return_inverse=True)
-        codes = torch.from_numpy(codes)
-        chosen = torch.randperm(int(codes.max()) + 1, generator=generator)
-        sizes = torch.bincount(codes)[chosen].cumsum(0)
-        n_groups = max(1, int((sizes <= n_held_out).sum()))
-        if n_groups == len(chosen):
-            return order, order[:0]
-        out = torch.isin(codes[order], chosen[:n_groups])
-        return order[~out], order[out]
 
     @property
     def _n_features_out(self):

@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def info_nce(z_a: Tensor, z_b: Tensor, temperature: float = 0.2) -> Tensor:
+def info_nce(z_a: Tensor, z_b: Tensor, temperature: float = 0.5) -> Tensor:
     r"""Cross-entropy of picking a row's other view among all views of the batch.
 
     Parameters
     ----------
     z_a, z_b : Tensor of shape (n, n_components)
         Representations of two views; row i of both comes from the same row of data.
-    temperature : float, default=0.2
+    temperature : float, default=0.5
         Divides the cosine similarities. Lower concentrates on the hardest negatives.
 
     Returns

@@ -24,6 +24,7 @@ LAYERS = {
     "ode": 0,
     "nets": 1,
     "_building": 2,
+    "_draws": 2,
     "_generation": 2,
     "_health": 2,
     "_resampling": 2,

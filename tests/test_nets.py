@@ -13,7 +13,8 @@ from torch import nn
 
 from skflowfm import FlowFMTransformer
 from skflowfm._building import build_model, on_meta
-from skflowfm._training import JointDraws
+from skflowfm._draws import prepare
+from skflowfm._training import Budget
 from skflowfm._validation import Rows
 from skflowfm.alignment import info_nce
 from skflowfm.nets import (
@@ -203,12 +204,12 @@ def fitted_axes(z):
     return axes
 
 
-def test_components_are_uncorrelated_sorted_and_of_deviation_three(correlated):
+def test_components_are_uncorrelated_sorted_and_of_deviation_six(correlated):
     components = fitted_axes(correlated)(correlated)
     assert components.mean(dim=0).abs().max() < 1e-3
     covariance = components.double().T.cov()
     deviations = covariance.diagonal().sqrt()
-    assert deviations[0].item() == pytest.approx(3, rel=1e-4)
+    assert deviations[0].item() == pytest.approx(6, rel=1e-4)
     assert (deviations.diff() < 0).all()
     correlation = covariance / (deviations[:, None] * deviations)
     assert (correlation - torch.eye(6)).abs().max() < 1e-3
@@ -619,10 +620,10 @@ def test_encoded_rows_are_bounded_and_keep_their_direction(log_scale):
 def test_representation_is_scaled_encoded_and_rotated(row_shape):
     model = joint_model(row_shape)
     x = 3 + 2 * normal(60, *row_shape, seed=4)
-    z = model.encode(model.standardise(x))
+    z = model.encode(model.stem(model.standardise(x)))
     model.axes.fit(z)
     components = model.represent(x)
-    assert components[:, 0].std().item() == pytest.approx(3, rel=1e-3)
+    assert components[:, 0].std().item() == pytest.approx(6, rel=1e-3)
     torch.testing.assert_close(model.axes.inverse(components), z, rtol=1e-3, atol=1e-5)
 
 
@@ -672,12 +673,13 @@ def test_every_parameter_of_the_joint_model_learns_from_the_training_loss(row_sh
     model = joint_model(row_shape)
     x_1 = normal(16, *row_shape)
     x_0 = normal(*model.coordinates(x_1).shape, seed=1)
-    other = x_1 + 0.1 * normal(*x_1.shape, seed=2)
+    view = model.stem(x_1)
+    other = view + 0.1 * normal(*view.shape, seed=2)
     noise = 0.1 * normal(16, 4, seed=3)
 
     def loss():
         flow, projected, other_projected = model(
-            x_1, x_0, torch.linspace(0, 1, 16), x_1, other, noise
+            x_1, x_0, torch.linspace(0, 1, 16), view, other, noise
         )
         return flow.mean() + info_nce(projected, other_projected)
 
@@ -692,14 +694,28 @@ def published(request):
     transformer = FlowFMTransformer(
         3, views=None, alignment=0, max_steps=15, validation_fraction=0, random_state=0
     ).fit(X)
-    draw = JointDraws(transformer.module_, Rows(X), None, False, 0.1, "cpu")
-    draws = draw(torch.arange(80), torch.Generator().manual_seed(1))
+    index, budget = torch.arange(80), Budget(1, None, 80)
+    draw, *_ = prepare(
+        transformer.module_,
+        Rows(X),
+        None,
+        False,
+        0.1,
+        index,
+        index[:0],
+        budget,
+        0,
+        "cpu",
+    )
+    draws = draw(index, torch.Generator().manual_seed(1))
     return transformer, X, draws
 
 
 def test_without_views_and_alignment_nothing_is_added(published):
     transformer, _, draws = published
-    assert set(draws) == {"x_1", "x_0", "t"}
+    view = draws.get("view", draws["x_1"])
+    torch.testing.assert_close(view, transformer.module_.stem(draws["x_1"]))
+    assert set(draws) - {"view"} == {"x_1", "x_0", "t"}
     assert not [c for c in transformer.history_ if "alignment" in c]
     np.testing.assert_allclose(
         transformer.history_["train_loss"], transformer.history_["train_flow"]
@@ -712,7 +728,7 @@ def test_without_views_and_alignment_the_loss_is_the_published_one(published):
     with torch.inference_mode():
         flow, *nothing = model(**draws)
         assert nothing == [None, None]
-        z = model.encode(draws["x_1"])
+        z = model.encode(model.stem(draws["x_1"]))
         standard = (
             X - model.standardise.mean.numpy()
         ) / model.standardise.scale.numpy()

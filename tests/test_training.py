@@ -5,20 +5,22 @@ import pytest
 import torch
 
 from skflowfm import FlowFMTransformer
+from skflowfm._draws import (
+    STEPS_PER_ROUND,
+    Batches,
+    hold_out,
+    prepare,
+    private_generator,
+)
 from skflowfm._training import (
     PATIENCE,
-    STEPS_PER_ROUND,
     WARM_UP_STEPS,
-    Batches,
     Budget,
-    JointDraws,
-    private_generator,
     resolve_device,
     train,
 )
 from skflowfm._validation import Rows
 from skflowfm.alignment import info_nce
-from skflowfm.flow_matching import sample_source
 from skflowfm.nets.views import window_view
 
 
@@ -53,8 +55,19 @@ def bare_loop(module, batches, budget, alignment):
 def test_the_wrapped_loop_is_the_bare_loop(windows):
     ours, bare = untrained(windows), untrained(windows)
     index, none = torch.arange(64), torch.arange(0)
-    draw = JointDraws(ours, Rows(windows), window_view, True, 0.1, "cpu")
     n = STEPS_PER_ROUND + 7
+    draw, *_ = prepare(
+        ours,
+        Rows(windows),
+        window_view,
+        True,
+        0.1,
+        index,
+        none,
+        Budget(n, None, 16),
+        3,
+        "cpu",
+    )
     result = train(ours, draw, index, none, Budget(n, None, 16), 3, "cpu", 0.5, 0)
     budget = Budget(n, None, 16)
     batches = Batches(draw, index, budget, private_generator(3))
@@ -140,21 +153,12 @@ def test_an_interrupt_of_the_user_is_passed_on(windows):
 
 
 def test_groups_are_held_out_whole():
-    rows = np.random.default_rng(0).normal(size=(400, 3))
     groups = np.repeat(np.arange(20), 20)
-    seen = {}
-
-    class Spy(FlowFMTransformer):
-        def _hold_out(self, *args):
-            seen["index"], seen["held_out"] = super()._hold_out(*args)
-            return seen["index"], seen["held_out"]
-
-    Spy(max_steps=1, random_state=0).fit(rows, groups=groups)
-    inside = set(groups[seen["index"]])
-    outside = set(groups[seen["held_out"]])
+    index, held_out = hold_out(400, 0.1, groups, private_generator(0))
+    inside, outside = set(groups[index]), set(groups[held_out])
     assert not inside & outside
     assert len(outside) == 2
-    assert len(seen["index"]) + len(seen["held_out"]) == 400
+    assert len(index) + len(held_out) == 400
 
 
 def test_training_lowers_the_loss_that_it_reports():
@@ -171,7 +175,8 @@ def test_silent_by_default_and_one_line_if_verbose(windows, capsys):
     FlowFMTransformer(4, max_steps=3, random_state=0, verbose=1).fit(windows)
     out = capsys.readouterr().out
     assert "64 rows of 2 x 20, 4 components, device" in out
-    assert out.count("\n") == 2
+    assert "views of 64/64 rows" in out
+    assert out.count("\n") == 3
     last = out.rstrip().split("\r")[-1]
     assert "step 3/3" in last
     assert "flow" in last
@@ -190,7 +195,11 @@ def test_device_auto_is_cpu_without_an_accelerator(monkeypatch):
 
 def test_draws_without_views_are_the_published_ones(windows):
     model = untrained(windows)
-    draw = JointDraws(model, Rows(windows), None, False, 0.1, "cpu")
+    index = torch.arange(64)
+    budget = Budget(1, None, 8)
+    draw, *_ = prepare(
+        model, Rows(windows), None, False, 0.1, index, index[:0], budget, 0, "cpu"
+    )
     draws = draw(torch.arange(8), private_generator(0))
-    assert set(draws) == {"x_1", "x_0", "t"}
-    assert torch.equal(draws["x_0"], sample_source((8, 2, 22), private_generator(0)))
+    assert set(draws) == {"x_1", "x_0", "t", "view"}
+    assert torch.equal(draws["view"], model.stem(draws["x_1"]))

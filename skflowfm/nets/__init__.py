@@ -4,13 +4,16 @@ Pass an instance of one of the encoders or velocity fields, or of a module of yo
 with the same ``forward``, as ``encoder=`` or ``velocity_field=``.
 """
 
-from .encoder import ConvEncoder, TableEncoder
+from .encoder import ConvEncoder, FeatureEncoder, TableEncoder
 from .joint import JointModel
+from .stem import Stem
 from .velocity_field import VectorVelocityField, WindowVelocityField
 
 __all__ = [
     "ConvEncoder",
+    "FeatureEncoder",
     "JointModel",
+    "Stem",
     "TableEncoder",
     "VectorVelocityField",
     "WindowVelocityField",

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import ChannelNorm
+from .layers import ChannelNorm, bounded
+
+LEARNED_SHARE = 4
 
 
 class ConvBlock(nn.Module):
@@ -80,6 +82,40 @@ class ConvEncoder(nn.Module):
             pooled.append(pool_time(h))
         learned = self.norm(torch.cat(pooled, dim=1))
         return self.project(torch.cat([pool_time(x), learned], dim=1))
+
+
+class FeatureEncoder(nn.Module):
+    r"""Principal components as they are, and beside them a learned quarter.
+
+    .. math:: h = (f_{1 \dots d - m},\; g(f)), \qquad m = \lceil d / 4 \rceil,
+
+    with f the components of a :class:`~skflowfm.nets.Stem` and g a network of two
+    layers, its output bounded. Training can add to what the stem knows but not lose it.
+
+    **Shape.** Input (n, n_features); output (n, n_components).
+
+    Parameters
+    ----------
+    n_features : int
+        Components that the stem gives.
+    n_components : int
+        Size of the representation.
+    width : int, default=512
+        Hidden units of g.
+    """
+
+    def __init__(self, n_features: int, n_components: int, width: int = 512):
+        super().__init__()
+        self.n_learned = -(-n_components // LEARNED_SHARE)
+        self.n_fixed = min(n_components - self.n_learned, n_features)
+        self.n_learned = n_components - self.n_fixed
+        self.net = nn.Sequential(
+            nn.Linear(n_features, width), nn.GELU(), nn.Linear(width, self.n_learned)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        learned = bounded(self.net(features))
+        return torch.cat([features[:, : self.n_fixed], learned], dim=1)
 
 
 class TableEncoder(nn.Module):

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from ..flow_matching import joint_loss
 from ..ode import integrate
+from .layers import bounded
 
-FIRST_AXIS_DEVIATION = 3.0
+FIRST_AXIS_DEVIATION = 6.0
+LEARNED_ENERGY = 0.25
 
 
 class PrincipalAxes(nn.Module):
@@ -18,7 +20,9 @@ class PrincipalAxes(nn.Module):
 
     The components come in order of variance and keep their ratios. Whitening them
     would lift noise to the size of signal; one gain (the first component gets standard
-    deviation 3) suits a linear model with its default penalty and iterations.
+    deviation 6) suits a linear model with its default penalty and iterations. Where
+    part of z was fixed before training, the learned rest is first given a quarter of
+    its variance.
 
     **Shape.** z and output: (n, n_components).
     """
@@ -26,13 +30,27 @@ class PrincipalAxes(nn.Module):
     def __init__(self, n_components: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_components))
+        self.register_buffer("balance", torch.ones(n_components))
         self.register_buffer("axes", torch.eye(n_components))
         self.register_buffer("gain", torch.ones(()))
 
-    def fit(self, z: Tensor) -> None:
-        """Learn the map from the representations of the training rows."""
+    def fit(self, z: Tensor, n_fixed: int = 0) -> None:
+        """Learn the map from the representations of the training rows.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, n_components)
+            The encoder's output.
+        n_fixed : int, default=0
+            How many of the first components were fixed before training.
+        """
         mean = z.mean(dim=0)
-        centred = (z - mean).double().cpu()
+        variance = z.var(dim=0, correction=0)
+        fixed, learned = variance[:n_fixed].sum(), variance[n_fixed:].sum()
+        self.balance.fill_(1.0)
+        if fixed > 0 and learned > 0:
+            self.balance[n_fixed:] = (LEARNED_ENERGY * fixed / learned).sqrt()
+        centred = ((z - mean) * self.balance).double().cpu()
         covariance = centred.T @ centred / max(len(z) - 1, 1)
         variance, axes = torch.linalg.eigh(covariance)
         variance, axes = variance.flip(0), axes.flip(1)
@@ -44,11 +62,11 @@ class PrincipalAxes(nn.Module):
         self.gain.fill_(FIRST_AXIS_DEVIATION / deviation if deviation > 1e-6 else 1.0)
 
     def forward(self, z: Tensor) -> Tensor:
-        return (z - self.mean) @ self.axes * self.gain
+        return (z - self.mean) * self.balance @ self.axes * self.gain
 
     def inverse(self, components: Tensor) -> Tensor:
         """Return the encoder's z of these components."""
-        return components / self.gain @ self.axes.T + self.mean
+        return components / self.gain @ self.axes.T / self.balance + self.mean
 
 
 class Projector(nn.Sequential):
@@ -79,8 +97,10 @@ class JointModel(nn.Module):
         Global scaling per channel or feature.
     coordinates : TableCoordinates or WindowCoordinates
         Where the flow works.
+    stem : nn.Module
+        Standardised rows to features; fixed before training, or the identity.
     encoder : nn.Module
-        Standardised rows to (n, n_components).
+        Features to (n, n_components).
     velocity_field : nn.Module
         ``v(x_t, t, z)`` in flow coordinates.
     projector : nn.Module
@@ -90,25 +110,33 @@ class JointModel(nn.Module):
     """
 
     def __init__(
-        self, standardise, coordinates, encoder, velocity_field, projector, n_components
+        self,
+        standardise,
+        coordinates,
+        stem,
+        encoder,
+        velocity_field,
+        projector,
+        n_components,
     ):
         super().__init__()
         self.n_components = n_components
         self.standardise = standardise
         self.coordinates = coordinates
+        self.stem = stem
         self.encoder = encoder
         self.velocity_field = velocity_field
         self.projector = projector
         self.axes = PrincipalAxes(n_components)
 
-    def encode(self, x: Tensor) -> Tensor:
-        r"""Return :math:`z = h / \sqrt{1 + \overline{h^2}}` of the encoder's output h.
+    @property
+    def n_fixed(self) -> int:
+        """How many components of z do not change in training."""
+        return getattr(self.encoder, "n_fixed", 0)
 
-        Bounded, so that the loss cannot be lowered by growing z against its noise, and
-        unlike layer norm one-to-one, whatever the number of components.
-        """
-        h = self.encoder(x)
-        return h * torch.rsqrt(1 + h.square().mean(dim=1, keepdim=True))
+    def encode(self, features: Tensor) -> Tensor:
+        """Return z, bounded: growing it against its noise cannot lower the loss."""
+        return bounded(self.encoder(features))
 
     def forward(self, x_1, x_0, t, view=None, other_view=None, z_noise=None):
         """Return what the training loss is made of.
@@ -121,9 +149,11 @@ class JointModel(nn.Module):
             Source rows.
         t : Tensor of shape (n,)
             Times.
-        view, other_view, z_noise : Tensor, optional
-            Two augmented views of ``x_1``, the first for the flow and both for the
-            alignment; the noise on z.
+        view, other_view : Tensor, optional
+            Features of two augmented views of ``x_1``, the first for the flow and both
+            for the alignment; by default those of ``x_1`` itself.
+        z_noise : Tensor, optional
+            The noise on z.
 
         Returns
         -------
@@ -139,7 +169,7 @@ class JointModel(nn.Module):
             self.coordinates(x_1),
             x_0,
             t,
-            view=x_1 if view is None else view,
+            view=self.stem(x_1) if view is None else view,
             z_noise=z_noise,
             weight=self.coordinates.weight,
         )
@@ -149,7 +179,7 @@ class JointModel(nn.Module):
 
     def represent(self, x: Tensor) -> Tensor:
         """Return the representation of rows in the user's units (recognition)."""
-        return self.axes(self.encode(self.standardise(x)))
+        return self.axes(self.encode(self.stem(self.standardise(x))))
 
     def decode(self, components: Tensor, x_0: Tensor, n_steps: int, solver: str):
         """Return one row for each representation, in the user's units (generation).

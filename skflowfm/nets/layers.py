@@ -7,6 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def bounded(h: Tensor) -> Tensor:
+    r"""Return :math:`h / \sqrt{1 + \overline{h^2}}`, row by row.
+
+    Unlike layer norm it is one-to-one, whatever the number of components.
+    """
+    return h * torch.rsqrt(1 + h.square().mean(dim=1, keepdim=True))
+
+
 class ZeroLinear(nn.Linear):
     """A linear layer that starts at zero: what it feeds starts as the identity."""
 

@@ -1,0 +1,284 @@
+"""Which rows a training step sees, and everything random about them."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from ._validation import check_length
+from .flow_matching import sample_source, sample_time
+
+STEPS_PER_ROUND = 50
+MIN_HELD_OUT = 32
+N_VIEWS = 2
+MIN_POOL = 4000
+VISITS_PER_ROW = 8
+CACHE_ROWS = 64
+CACHE_SHARE = 0.4
+
+
+def private_generator(seed: int, device: str = "cpu") -> torch.Generator:
+    """Return a generator of our own on ``device``; the global one is never touched."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+def hold_out(n_rows, fraction, groups, generator):
+    """Split the row numbers into training and held-out ones, shuffled.
+
+    Parameters
+    ----------
+    n_rows : int
+        How many rows there are.
+    fraction : float
+        Share to hold out; nothing where that is fewer than 32 rows.
+    groups : array-like of shape (n_rows,) or None
+        Whole groups are held out together.
+    generator : torch.Generator
+        Shuffles.
+
+    Returns
+    -------
+    index, held_out : Tensor of int
+    """
+    if groups is not None:
+        groups = check_length("groups", groups, n_rows)
+    order = torch.randperm(n_rows, generator=generator)
+    n_held_out = int(fraction * n_rows)
+    if n_held_out < MIN_HELD_OUT:
+        return order, order[:0]
+    if groups is None:
+        return order[n_held_out:], order[:n_held_out]
+    _, codes = np.unique(groups, return_inverse=True)
+    codes = torch.from_numpy(codes)
+    chosen = torch.randperm(int(codes.max()) + 1, generator=generator)
+    sizes = torch.bincount(codes)[chosen].cumsum(0)
+    n_groups = max(1, int((sizes <= n_held_out).sum()))
+    if n_groups == len(chosen):
+        return order, order[:0]
+    out = torch.isin(codes[order], chosen[:n_groups])
+    return order[~out], order[out]
+
+
+def pool(index, held_out, budget):
+    """Return as many of the rows as a budget can use, so that its cost does not grow.
+
+    Every row is visited at least eight times, or there are at most 4,000 of them.
+    """
+    visits = (budget.max_steps or 0) * budget.batch_size
+    size = max(MIN_POOL, visits // VISITS_PER_ROW)
+    return index[:size], held_out[: max(MIN_HELD_OUT, size // 10)]
+
+
+def ignore(n_done: int, n: int) -> None:
+    """Report nothing."""
+
+
+class LiveViews:
+    """Features of views that are made anew in every step: for a stem that is cheap.
+
+    Parameters
+    ----------
+    view : callable or None
+        ``view(x, generator)``; None is the row itself.
+    two : bool
+        Whether an alignment term needs a second view.
+    """
+
+    def __init__(self, view, two):
+        self.view, self.two = view, two
+
+    def __call__(self, index, x_1, generator):
+        if self.view is None:
+            return None, x_1 if self.two else None
+        first = self.view(x_1, generator)
+        return first, self.view(x_1, generator) if self.two else None
+
+
+class CachedViews:
+    """Features of views that are computed once: for a stem that costs more than a step.
+
+    Parameters
+    ----------
+    model : JointModel
+        Gives the scaling and the stem.
+    rows : Rows
+        The user's data.
+    view : callable or None
+        ``view(x, generator)``; None is the row itself.
+    two : bool
+        Whether an alignment term needs a second view.
+    index : Tensor of int
+        Rows to prepare, the most important first.
+    generator : torch.Generator
+        Draws the views.
+    budget : Budget
+        Where it has a time limit, preparation stops at two fifths of it.
+    report : callable
+        ``report(n_done, n)`` is told about progress.
+
+    Attributes
+    ----------
+    index : Tensor of int
+        The rows that are prepared.
+    """
+
+    def __init__(self, model, rows, view, two, index, generator, budget, report):
+        self.two = two
+        features = []
+        for part in index.split(CACHE_ROWS):
+            with torch.no_grad():
+                x = model.standardise(rows[part].to(generator.device))
+                views = [x] if view is None else []
+                while len(views) < N_VIEWS and view is not None:
+                    views.append(view(x, generator))
+                features.append(torch.stack([model.stem(v) for v in views], dim=1))
+            n_done = sum(map(len, features))
+            report(n_done, len(index))
+            if budget.max_time and budget.seconds > CACHE_SHARE * budget.max_time:
+                break
+        self.features = torch.cat(features)  # (n_prepared, n_views, n_features)
+        self.index = index[: len(self.features)]
+        self.position = torch.full((len(rows),), -1)
+        self.position[self.index] = torch.arange(len(self.index))
+
+    def __call__(self, index, x_1, generator):
+        features = self.features[self.position[index].to(self.features.device)]
+        n, n_views = features.shape[:2]
+        first = torch.rand(n, generator=generator, device=generator.device) * n_views
+        first, each = first.long(), torch.arange(n, device=generator.device)
+        other = features[each, (first + 1) % n_views] if self.two else None
+        return features[each, first], other
+
+
+class JointDraws:
+    """Everything random in a training step of the joint model, as named tensors.
+
+    Parameters
+    ----------
+    model : JointModel
+        Gives the scaling and the flow coordinates; it is not changed.
+    rows : Rows
+        The user's data.
+    views : callable
+        ``views(index, x_1, generator)`` returns the features of two views, or None.
+    z_noise : float
+        Standard deviation of the noise on z.
+    device : str
+        Where the draws are made and used.
+    """
+
+    def __init__(self, model, rows, views, z_noise, device):
+        self.model, self.rows, self.views = model, rows, views
+        self.z_noise, self.device = z_noise, device
+
+    def __call__(self, index: torch.Tensor, generator: torch.Generator) -> dict:
+        with torch.no_grad():
+            x_1 = self.model.standardise(self.rows[index].to(self.device))
+            shape = self.model.coordinates(x_1[:1]).shape[1:]
+            view, other = self.views(index, x_1, generator)
+        n = len(index)
+        x_0 = sample_source((n, *shape), generator)
+        draws = {"x_1": x_1, "x_0": x_0, "t": sample_time(n, generator)}
+        if view is not None:
+            draws["view"] = view
+        if other is not None:
+            draws["other_view"] = other
+        if self.z_noise:
+            noise = sample_source((n, self.model.n_components), generator)
+            draws["z_noise"] = self.z_noise * noise
+        return draws
+
+
+class Batches:
+    """Rounds of training batches: shuffled passes over ``index``, cut into rounds.
+
+    Each batch indexes the data once as a whole; iterating yields one round of
+    ``STEPS_PER_ROUND`` batches, or fewer where the budget ends.
+    """
+
+    def __init__(self, draw, index, budget, generator):
+        self.draw, self.index, self.budget = draw, index, budget
+        self.generator = generator
+        self.order = index[:0]
+
+    def next_index(self) -> torch.Tensor:
+        size = min(self.budget.batch_size, len(self.index))
+        if len(self.order) < size:
+            shuffle = torch.randperm(
+                len(self.index), generator=self.generator, device=self.generator.device
+            )
+            self.order = self.index[shuffle.cpu()]
+        taken, self.order = self.order[:size], self.order[size:]
+        return taken
+
+    def __iter__(self):
+        for _ in range(STEPS_PER_ROUND):
+            draws = self.draw(self.next_index(), self.generator)
+            yield draws, draws["t"]
+            if self.budget.spent() >= 1:
+                return
+
+
+class FixedBatches(list):
+    """Held-out batches whose draws never change, so that rounds are comparable."""
+
+    def __init__(self, draw, index, batch_size, generator):
+        parts = index.split(batch_size)
+        super().__init__((d := draw(part, generator), d["t"]) for part in parts)
+
+
+def prepare(
+    model,
+    rows,
+    view,
+    two_views,
+    z_noise,
+    index,
+    held_out,
+    budget,
+    seed,
+    device,
+    report=ignore,
+):
+    """Return the draws of a training, and which rows it can draw from.
+
+    Parameters
+    ----------
+    model : JointModel
+        To be trained.
+    rows : Rows
+        The user's data.
+    view : callable or None
+        ``view(x, generator)``; None switches views and the noise on z off.
+    two_views : bool
+        Whether an alignment term needs a second view.
+    z_noise : float
+        Standard deviation of the noise on z.
+    index, held_out : Tensor of int
+        Rows to train on and to watch.
+    budget : Budget
+        How long training will be.
+    seed : int
+        Draws the cached views.
+    device : str
+        Where the draws are made.
+    report : callable
+        ``report(n_done, n)`` is told about rows whose views are computed.
+
+    Returns
+    -------
+    draw : JointDraws
+    index, held_out : Tensor of int
+        Those of the rows that are used.
+    """
+    views = LiveViews(view, two_views)
+    if not isinstance(model.stem, nn.Identity):
+        index, held_out = pool(index, held_out, budget)
+        wanted = torch.cat([index, held_out])
+        generator = private_generator(seed, device)
+        views = CachedViews(
+            model, rows, view, two_views, wanted, generator, budget, report
+        )
+        held_out = views.index[len(index) :]
+        index = index[: len(views.index)]
+    noise = 0.0 if view is None else z_noise
+    return JointDraws(model, rows, views, noise, device), index, held_out
