@@ -44,7 +44,8 @@ from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-DEFAULT_DIM = 64  # what FlowFMTransformer takes by default
+DEFAULT_DIM = 256  # what FlowFMTransformer takes by default
+CONV_DIM = 64
 
 
 # ------------------------------------------------------------------------- methods
@@ -72,10 +73,59 @@ def flowfm(X_train, options):
     return transformer, LogisticRegression(max_iter=1000)
 
 
+def untrained(method):
+    """The same without a training step: what the training is worth."""
+
+    def build(X_train, options):
+        transformer, classifier = method(X_train, options)
+        return transformer.set_params(max_steps=0, max_time=None), classifier
+
+    return build
+
+
+class RandomProjection(FunctionTransformer):
+    """The default encoder with every weight at random, the fixed ones too."""
+
+    def __init__(self, transformer):
+        super().__init__()
+        self.transformer = transformer
+
+    def fit_transform(self, X, y=None):
+        from skflowfm._generation import fit_axes
+        from skflowfm._validation import Rows
+
+        model = self.transformer.set_params(max_steps=0, max_time=None).fit(X).module_
+        rng = torch.Generator().manual_seed(self.transformer.random_state)
+        axes = model.stem.components.axes
+        learned_norm = axes.norm()
+        axes.copy_(torch.randn(axes.shape, generator=rng))
+        axes.mul_(learned_norm / axes.norm())
+        some = torch.randperm(len(X), generator=rng)[:2000]
+        with torch.no_grad():
+            features = model.stem(model.standardise(Rows(X)[some]))
+        axes.div_(features.square().mean().sqrt())
+        fit_axes(model, Rows(X), some)
+        return self.transform(X)
+
+    def transform(self, X):
+        return self.transformer.transform(X)
+
+
 def flowfm_random(X_train, options):
-    """The same encoder without a training step: what the training is worth."""
+    """The default encoder, random throughout."""
     transformer, classifier = flowfm(X_train, options)
-    return transformer.set_params(max_steps=0, max_time=None), classifier
+    return RandomProjection(transformer), classifier
+
+
+def conv(X_train, options):
+    """A plain convolutional encoder in place of the fixed stem."""
+    from skflowfm.nets import ConvEncoder
+
+    transformer, classifier = flowfm(X_train, options)
+    torch.manual_seed(options.seed)
+    size = options.n_components or CONV_DIM
+    encoder = ConvEncoder(X_train.shape[1], size)
+    return transformer.set_params(encoder=encoder, n_components=size), classifier
 
 
 def pca(X_train, options):
@@ -124,12 +174,18 @@ def minirocket(X_train, options):
 
 METHODS = {
     "flowfm": flowfm,
+    "flowfm-untrained": untrained(flowfm),
     "flowfm-random": flowfm_random,
+    "conv": conv,
+    "conv-untrained": untrained(conv),
     "pca": pca,
     "statistics-forest": statistics_forest,
     "statistics-logistic": statistics_logistic,
     "minirocket": minirocket,
 }
+
+
+OPTIONAL = {"conv", "conv-untrained"}
 
 
 # ------------------------------------------------------------------------ protocol
@@ -233,10 +289,15 @@ def parse_arguments():
     )
     add = parser.add_argument
     add("--data", nargs="+", required=True, metavar="FILE.npz")
-    add("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    add(
+        "--methods",
+        nargs="+",
+        default=[m for m in METHODS if m not in OPTIONAL],
+        choices=METHODS,
+    )
     add("--seeds", nargs="+", type=int, default=[0])
     add("--folds", type=int, default=5, help="0 leaves one subject out at a time")
-    add("--label-fractions", nargs="+", type=float, default=[1.0, 0.1])
+    add("--label-fractions", nargs="+", type=float, default=[1.0, 0.1, 0.01])
     add("--n-components", type=int, help="size of z, and of the PCA")
     add("--max-windows", type=int, help="a random subset, for a quick look")
     add("--max-steps", type=int, help="training steps of FlowFMTransformer")

@@ -1,20 +1,21 @@
 """From data and parameters to an untrained joint model."""
 
 import copy
+import math
 
-import numpy as np
 import torch
 from torch import nn
 
 from .nets import (
     FeatureEncoder,
     JointModel,
+    PrincipalComponents,
     Stem,
-    TableEncoder,
     VectorVelocityField,
     WindowVelocityField,
 )
 from .nets.coordinates import Standardise, TableCoordinates, WindowCoordinates
+from .nets.encoder import LEARNED_SHARE
 from .nets.joint import Projector
 from .nets.layers import initialise
 
@@ -40,13 +41,25 @@ def check_module(name, module):
 
 def check_n_components(n_components, row_shape):
     """Raise if there are to be more components than a row has values."""
-    n_values = int(np.prod(row_shape))
-    if n_components is not None and n_components > n_values:
+    most = most_components(row_shape)
+    if n_components is not None and n_components > most:
         raise ValueError(
-            f"n_components must be at most the {n_values} values of a row of shape "
-            f"{row_shape}, got n_components={n_components}. Lower it, or leave it at "
-            "None."
+            f"n_components must be at most {most} for a row of shape {row_shape} (its "
+            f"{math.prod(row_shape)} values and a third more), got "
+            f"n_components={n_components}. Lower it, or leave it at None."
         )
+
+
+def most_components(row_shape) -> int:
+    """Return the values of a row and a third more: a quarter of z is learned."""
+    n_values = math.prod(row_shape)
+    return n_values + -(-n_values // (LEARNED_SHARE - 1))
+
+
+def table_stem(some) -> PrincipalComponents:
+    """Return the stem of a table, to be fitted."""
+    n_features = some.shape[1]
+    return PrincipalComponents(n_features, min(n_features, DEFAULT_COMPONENTS))
 
 
 def build_model(estimator, rows, some, generator):
@@ -74,13 +87,11 @@ def build_model(estimator, rows, some, generator):
     if encoder is not None:
         n_components = dry_run(encoder, some[:2], n_components)
     elif n_components is None:
-        n_components = min(DEFAULT_COMPONENTS, some[0].numel())
-    if encoder is None and rows.is_windows:
-        stem = Stem(*rows.row_shape)
+        n_components = min(DEFAULT_COMPONENTS, most_components(rows.row_shape))
+    if encoder is None:
+        stem = Stem(*rows.row_shape) if rows.is_windows else table_stem(some)
         stem.fit(some[:STEM_ROWS], generator)
         encoder = on_meta(FeatureEncoder, generator, stem.n_features, n_components)
-    elif encoder is None:
-        encoder = on_meta(TableEncoder, generator, rows.row_shape[0], n_components)
     velocity_field = copy.deepcopy(estimator.velocity_field)
     if velocity_field is None:
         kind = WindowVelocityField if rows.is_windows else VectorVelocityField

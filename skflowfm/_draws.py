@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
-from torch import nn
 
 from ._validation import check_length
 from .flow_matching import sample_source, sample_time
+from .nets import Stem
 
 STEPS_PER_ROUND = 50
 MIN_HELD_OUT = 32
@@ -77,20 +77,23 @@ class LiveViews:
 
     Parameters
     ----------
+    stem : nn.Module
+        Makes the features.
     view : callable or None
         ``view(x, generator)``; None is the row itself.
     two : bool
         Whether an alignment term needs a second view.
     """
 
-    def __init__(self, view, two):
-        self.view, self.two = view, two
+    def __init__(self, stem, view, two):
+        self.stem, self.view, self.two = stem, view, two
 
     def __call__(self, index, x_1, generator):
         if self.view is None:
-            return None, x_1 if self.two else None
-        first = self.view(x_1, generator)
-        return first, self.view(x_1, generator) if self.two else None
+            features = self.stem(x_1)
+            return features, features if self.two else None
+        features = self.stem(self.view(x_1, generator))
+        return features, self.stem(self.view(x_1, generator)) if self.two else None
 
 
 class CachedViews:
@@ -159,7 +162,8 @@ class JointDraws:
     rows : Rows
         The user's data.
     views : callable
-        ``views(index, x_1, generator)`` returns the features of two views, or None.
+        ``views(index, x_1, generator)`` returns the features of two views; the second
+        is None without alignment.
     z_noise : float
         Standard deviation of the noise on z.
     device : str
@@ -177,9 +181,8 @@ class JointDraws:
             view, other = self.views(index, x_1, generator)
         n = len(index)
         x_0 = sample_source((n, *shape), generator)
-        draws = {"x_1": x_1, "x_0": x_0, "t": sample_time(n, generator)}
-        if view is not None:
-            draws["view"] = view
+        t = sample_time(n, generator)
+        draws = {"x_1": x_1, "x_0": x_0, "t": t, "view": view}
         if other is not None:
             draws["other_view"] = other
         if self.z_noise:
@@ -270,8 +273,8 @@ def prepare(
     index, held_out : Tensor of int
         Those of the rows that are used.
     """
-    views = LiveViews(view, two_views)
-    if not isinstance(model.stem, nn.Identity):
+    views = LiveViews(model.stem, view, two_views)
+    if isinstance(model.stem, Stem):
         index, held_out = pool(index, held_out, budget)
         wanted = torch.cat([index, held_out])
         generator = private_generator(seed, device)

@@ -62,13 +62,15 @@ class FlowFMTransformer(
     Parameters
     ----------
     n_components : int, default=None
-        Size of the representation. None takes 64, or the number of values of a row if
-        that is less. More keeps more detail and costs little time; with few labels
-        downstream, fewer is safer.
+        Size of the representation. None takes 256, or four thirds of the number of
+        values of a row if that is less. A quarter of it is learned, the rest are
+        principal components of the features below. More keeps more detail and costs
+        little time; with few labels downstream, fewer is safer.
     encoder : nn.Module, default=None
-        Maps standardised rows to (n, n_components); cloned with its weights. None
-        builds a :class:`~skflowfm.nets.ConvEncoder` or
-        :class:`~skflowfm.nets.TableEncoder`.
+        Maps standardised rows to (n, n_components); cloned with its weights, for
+        example a :class:`~skflowfm.nets.ConvEncoder`. None builds a
+        :class:`~skflowfm.nets.FeatureEncoder` on a fixed
+        :class:`~skflowfm.nets.Stem` (for tables, on principal components).
     velocity_field : nn.Module, default=None
         ``v(x_t, t, z)`` in flow coordinates (n, n_channels, n_timesteps + 2) or
         (n, n_features); cloned with its weights. None builds a

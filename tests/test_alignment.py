@@ -38,8 +38,8 @@ def test_opposite_pair_among_orthogonal_others():
     assert loss.item() == pytest.approx(2 + math.log(math.exp(-2) + 2), rel=1e-5)
 
 
-def test_default_temperature_is_a_fifth(views):
-    assert info_nce(*views) == info_nce(*views, temperature=0.2)
+def test_default_temperature_is_a_half(views):
+    assert info_nce(*views) == info_nce(*views, temperature=0.5)
     assert info_nce(*views) != info_nce(*views, temperature=0.3)
 
 

@@ -19,7 +19,7 @@ from skflowfm._validation import Rows
 from skflowfm.alignment import info_nce
 from skflowfm.nets import (
     ConvEncoder,
-    TableEncoder,
+    FeatureEncoder,
     VectorVelocityField,
     WindowVelocityField,
 )
@@ -204,12 +204,12 @@ def fitted_axes(z):
     return axes
 
 
-def test_components_are_uncorrelated_sorted_and_of_deviation_six(correlated):
+def test_components_are_uncorrelated_sorted_and_of_deviation_four(correlated):
     components = fitted_axes(correlated)(correlated)
     assert components.mean(dim=0).abs().max() < 1e-3
     covariance = components.double().T.cov()
     deviations = covariance.diagonal().sqrt()
-    assert deviations[0].item() == pytest.approx(6, rel=1e-4)
+    assert deviations[0].item() == pytest.approx(4, rel=1e-4)
     assert (deviations.diff() < 0).all()
     correlation = covariance / (deviations[:, None] * deviations)
     assert (correlation - torch.eye(6)).abs().max() < 1e-3
@@ -471,7 +471,7 @@ ENCODERS = {
     "windows": (lambda: ConvEncoder(3, 4), (3, 50)),
     "one step": (lambda: ConvEncoder(3, 4), (3, 1)),
     "other widths": (lambda: ConvEncoder(2, 4, widths=(8,), kernel_size=3), (2, 30)),
-    "table": (lambda: TableEncoder(5, 4), (5,)),
+    "features": (lambda: FeatureEncoder(5, 4), (5,)),
 }
 encoders = pytest.mark.parametrize("name", ENCODERS)
 
@@ -623,7 +623,7 @@ def test_representation_is_scaled_encoded_and_rotated(row_shape):
     z = model.encode(model.stem(model.standardise(x)))
     model.axes.fit(z)
     components = model.represent(x)
-    assert components[:, 0].std().item() == pytest.approx(6, rel=1e-3)
+    assert components[:, 0].std().item() == pytest.approx(4, rel=1e-3)
     torch.testing.assert_close(model.axes.inverse(components), z, rtol=1e-3, atol=1e-5)
 
 

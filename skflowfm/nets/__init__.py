@@ -4,7 +4,8 @@ Pass an instance of one of the encoders or velocity fields, or of a module of yo
 with the same ``forward``, as ``encoder=`` or ``velocity_field=``.
 """
 
-from .encoder import ConvEncoder, FeatureEncoder, TableEncoder
+from .components import PrincipalComponents
+from .encoder import ConvEncoder, FeatureEncoder
 from .joint import JointModel
 from .stem import Stem
 from .velocity_field import VectorVelocityField, WindowVelocityField
@@ -13,8 +14,8 @@ __all__ = [
     "ConvEncoder",
     "FeatureEncoder",
     "JointModel",
+    "PrincipalComponents",
     "Stem",
-    "TableEncoder",
     "VectorVelocityField",
     "WindowVelocityField",
 ]

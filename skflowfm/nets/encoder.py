@@ -89,7 +89,8 @@ class FeatureEncoder(nn.Module):
 
     .. math:: h = (f_{1 \dots d - m},\; g(f)), \qquad m = \lceil d / 4 \rceil,
 
-    with f the components of a :class:`~skflowfm.nets.Stem` and g a network of two
+    with f the components of a fitted stem (:class:`~skflowfm.nets.Stem` for windows,
+    :class:`~skflowfm.nets.PrincipalComponents` for tables) and g a network of two
     layers, its output bounded. Training can add to what the stem knows but not lose it.
 
     **Shape.** Input (n, n_features); output (n, n_components).
@@ -116,31 +117,3 @@ class FeatureEncoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         learned = bounded(self.net(features))
         return torch.cat([features[:, : self.n_fixed], learned], dim=1)
-
-
-class TableEncoder(nn.Module):
-    """A linear map plus a two-layer residual on it.
-
-    **Shape.** Input (n, n_features); output (n, n_components).
-
-    Parameters
-    ----------
-    n_features, n_components : int
-        Sizes of the input and the representation.
-    width : int, default=256
-        Hidden units.
-    """
-
-    def __init__(self, n_features: int, n_components: int, width: int = 256):
-        super().__init__()
-        self.linear = nn.Linear(n_features, n_components)
-        self.net = nn.Sequential(
-            nn.Linear(n_features, width),
-            nn.GELU(),
-            nn.Linear(width, width),
-            nn.GELU(),
-            nn.Linear(width, n_components),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x) + self.net(x)

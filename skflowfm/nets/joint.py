@@ -11,7 +11,7 @@ from ..flow_matching import joint_loss
 from ..ode import integrate
 from .layers import bounded
 
-FIRST_AXIS_DEVIATION = 6.0
+FIRST_AXIS_DEVIATION = 4.0
 LEARNED_ENERGY = 0.25
 
 
@@ -20,7 +20,7 @@ class PrincipalAxes(nn.Module):
 
     The components come in order of variance and keep their ratios. Whitening them
     would lift noise to the size of signal; one gain (the first component gets standard
-    deviation 6) suits a linear model with its default penalty and iterations. Where
+    deviation 4) suits a linear model with its default penalty and iterations. Where
     part of z was fixed before training, the learned rest is first given a quarter of
     its variance.
 

@@ -30,6 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .components import PrincipalComponents
+
 LENGTH = 9
 KERNELS_PER_GROUP = 8
 MAX_CHANNELS = 9
@@ -300,7 +302,7 @@ class Stem(nn.Module):
         n_wide = sum(block.n_features for block in self.blocks)
         self.register_buffer("mean", torch.zeros(n_wide))
         self.register_buffer("scale", torch.ones(n_wide))
-        self.register_buffer("axes", torch.zeros(n_wide, n_features))
+        self.components = PrincipalComponents(n_wide, n_features)
 
     def blocks_of(self, x: Tensor) -> Tensor:
         """Return the raw features of all blocks, (n, n_wide)."""
@@ -340,18 +342,7 @@ class Stem(nn.Module):
         deviation = wide.std(dim=0, correction=0)
         constant = deviation <= MARGIN * (1 + self.mean.abs())
         self.scale.copy_(deviation.masked_fill(constant, float("inf")))
-        wide = self.standardised(wide)
-        # the Gram matrix of the rows is far smaller than the features' covariance
-        gram = (wide @ wide.T).double()
-        power, vectors = torch.linalg.eigh(gram)
-        power, vectors = power.flip(0), vectors.flip(1)
-        rank = int((power > 1e-6 * power[0].clamp_min(1e-12)).sum())
-        kept = min(rank, self.n_features)
-        axes = wide.T @ (vectors[:, :kept] / power[:kept].sqrt()).float()
-        mean_square = power[:kept].sum() / (len(x) * self.n_features)
-        self.axes.zero_()
-        if kept:
-            self.axes[:, :kept] = axes / mean_square.sqrt().float()
+        self.components.fit(self.standardised(wide))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.standardised(self.blocks_of(x)) @ self.axes
+        return self.components(self.standardised(self.blocks_of(x)))
