@@ -1,0 +1,119 @@
+"""What a training step sees: which rows, which views of them, and what is held out."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from skflowfm import FlowFMTransformer
+from skflowfm._draws import (
+    CACHE_ROWS,
+    MIN_POOL,
+    VISITS_PER_ROW,
+    CachedViews,
+    ignore,
+    pool,
+    private_generator,
+)
+from skflowfm._training import Budget
+from skflowfm._validation import Rows
+from skflowfm.nets import PrincipalComponents
+from skflowfm.nets.views import window_view
+
+
+@pytest.fixture(scope="module")
+def rows():
+    draws = np.random.default_rng(0).normal(size=(2 * CACHE_ROWS + 10, 2, 20))
+    return Rows(draws.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def model(rows):
+    return FlowFMTransformer(8, max_steps=0, random_state=0).fit(rows.array).module_
+
+
+def cached(model, rows, view=window_view, two=True, index=None, budget=None, seed=0):
+    index = torch.arange(len(rows)) if index is None else index
+    budget = budget or Budget(10, None, 8)
+    generator = private_generator(seed)
+    return CachedViews(model, rows, view, two, index, generator, budget, ignore)
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "expected"),
+    [(1, MIN_POOL), (10_000, 10_000 * 64 // VISITS_PER_ROW), (10**9, 200_000)],
+)
+def test_a_pool_is_what_the_budget_can_visit(max_steps, expected):
+    index, held_out = torch.arange(200_000), torch.arange(50_000)
+    kept, watched = pool(index, held_out, Budget(max_steps, None, 64))
+    assert len(kept) == expected
+    assert len(watched) <= len(held_out)
+    assert torch.equal(kept, index[:expected])
+
+
+def test_cached_views_are_features_of_views_of_that_row(model, rows):
+    """Row i of the result comes from row i of the data, whatever is asked for."""
+    doubled = cached(model, rows, view=lambda x, generator: 2 * x)
+    index = torch.tensor([130, 3, 64, 3])
+    first, other = doubled(index, None, private_generator(1))
+    expected = model.stem(2 * model.standardise(rows[index]))
+    torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-3)
+    assert torch.equal(first, other)
+
+
+def test_two_views_of_a_row_are_two_and_come_in_either_order(model, rows):
+    views = cached(model, rows)
+    index = torch.arange(len(rows))
+    first, other = views(index, None, private_generator(1))
+    assert not torch.isclose(first, other).all(dim=1).any()
+    stored = torch.isclose(first, views.features[:, 0]).all(dim=1).float().mean()
+    assert 0.2 < stored < 0.8
+    assert cached(model, rows, two=False)(index, None, private_generator(1))[1] is None
+
+
+def test_without_views_the_row_itself_is_seen(model, rows):
+    first, other = cached(model, rows, view=None)(
+        torch.tensor([5, 70]), None, private_generator(0)
+    )
+    expected = model.stem(model.standardise(rows[torch.tensor([5, 70])]))
+    torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-3)
+    assert torch.equal(first, other)
+
+
+def test_preparation_ends_with_its_share_of_the_time(model, rows):
+    late = Budget(None, 1e-6, 8)
+    views = cached(model, rows, budget=late)
+    assert len(views.index) == CACHE_ROWS
+    assert len(cached(model, rows).index) == len(rows)
+
+
+def test_time_left_after_preparation_is_what_the_rate_falls_over():
+    budget = Budget(None, 1e6, 8)
+    budget.started -= 4e5
+    budget.prepared = budget.seconds
+    assert budget.spent() == pytest.approx(0, abs=1e-6)
+    budget.started -= 3e5
+    assert budget.spent() == pytest.approx(0.5, abs=1e-6)
+
+
+# ------------------------------------------------------------- principal components
+@pytest.mark.parametrize("shape", [(50, 6), (20, 40)], ids=["long", "wide"])
+def test_principal_components_are_those_of_scikit_learn(shape):
+    rng = np.random.default_rng(1)
+    X = (rng.normal(size=shape) * np.linspace(3, 1, shape[1])).astype(np.float32)
+    ours = PrincipalComponents(shape[1], 5)
+    ours.fit(torch.from_numpy(X))
+    fresh = rng.normal(size=(7, shape[1])).astype(np.float32)
+    reference = PCA(5).fit(X)
+    scale = np.sqrt(np.mean(reference.transform(X) ** 2))
+    got, expected = ours(torch.from_numpy(fresh)).numpy(), reference.transform(fresh)
+    np.testing.assert_allclose(np.abs(got), np.abs(expected / scale), rtol=1e-3)
+
+
+def test_principal_components_of_equal_rows_are_zero():
+    ours = PrincipalComponents(3, 2)
+    ours.fit(torch.ones(5, 3))
+    assert torch.equal(
+        ours(torch.randn(4, 3, generator=private_generator(0))).abs() > 0,
+        torch.zeros(4, 2, dtype=torch.bool),
+    )
