@@ -6,14 +6,14 @@ import torch
 
 from skflowfm import FlowFMTransformer
 from skflowfm.nets import FeatureEncoder, Stem
-from skflowfm.nets.layers import initialise
-from skflowfm.nets.stem import (
+from skflowfm.nets.kernels import (
     CompetitionBlock,
     KernelBlock,
-    StatisticsBlock,
     dilations,
     zero_sum_kernels,
 )
+from skflowfm.nets.layers import initialise
+from skflowfm.nets.stem import StatisticsBlock
 
 
 def normal(*shape, seed=0):
