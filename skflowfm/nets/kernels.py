@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 LENGTH = 9
 KERNELS_PER_GROUP = 8
+N_GROUPS = 48
+MAX_GROUPS = 24
 MAX_CHANNELS = 9
 MARGIN = 1e-4
 MAX_OUTPUTS = 512
@@ -144,18 +146,19 @@ class CompetitionBlock(nn.Module):
     ----------
     n_channels, n_timesteps : int
         Shape of a window.
-    n_groups : int, default=8
-        Groups at each dilation.
+    n_groups : int, default=None
+        Groups at each dilation. None shares 48 among the dilations, at most 24 each.
     """
 
-    def __init__(self, n_channels: int, n_timesteps: int, n_groups: int = 8):
+    def __init__(self, n_channels: int, n_timesteps: int, n_groups: int | None = None):
         super().__init__()
-        self.n_groups = n_groups
         self.stride = stride_of(n_timesteps)
         octaves = int(max(0.0, math.log2(max(n_timesteps - 1, 1) / (LENGTH - 1))))
         self.dilation = [2**k for k in range(octaves + 1)]
+        self.n_groups = n_groups or min(N_GROUPS // len(self.dilation), MAX_GROUPS)
         self.n_signals = 2 if n_timesteps > 1 else 1
-        shape = (len(self.dilation), self.n_signals, n_groups * KERNELS_PER_GROUP)
+        n_kernels = self.n_groups * KERNELS_PER_GROUP
+        shape = (len(self.dilation), self.n_signals, n_kernels)
         self.n_features = 2 * math.prod(shape)
         self.register_buffer("weight", torch.zeros(*shape, n_channels, LENGTH))
 

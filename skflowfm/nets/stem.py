@@ -3,7 +3,7 @@ r"""A broad, frozen stem: thousands of simple features of a window, and their PC
 Random convolutions describe a window astonishingly well without any training. What
 they lack is size and geometry: there are too many of them, and they are noisy one by
 one. The stem computes three blocks of features, standardises each feature, gives each
-block its share of the variance, and keeps the leading principal components of the
+block the same variance, and keeps the leading principal components of the
 whole, *unwhitened*. The encoder stands on these.
 
 * ``KernelBlock``: proportions of positive values of zero-sum kernels at many
@@ -109,7 +109,7 @@ class StatisticsBlock(nn.Module):
 
 
 class Stem(nn.Module):
-    """The three blocks, standardised, weighted and rotated to principal components.
+    """The three blocks, standardised and rotated to principal components.
 
     **Shape.** Input: standardised windows (n, n_channels, n_timesteps); output
     (n, n_features). On the fitted rows the components come in order of variance, and
@@ -123,7 +123,6 @@ class Stem(nn.Module):
         Principal components kept. Beyond the rank of the fitted rows they are 0.
     """
 
-    SHARES = (1.0, 1.0, 0.5)
     CLIP = 10.0
 
     def __init__(self, n_channels: int, n_timesteps: int, n_features: int = 256):
@@ -148,15 +147,13 @@ class Stem(nn.Module):
         )
 
     def standardised(self, wide: Tensor) -> Tensor:
-        """Return centred features, each with its share of the variance."""
-        share = torch.cat(
-            [
-                wide.new_full((block.n_features,), (s / block.n_features) ** 0.5)
-                for block, s in zip(self.blocks, self.SHARES, strict=True)
-            ]
-        )
+        """Return centred features, scaled so that each block has variance 1."""
+        share = [
+            wide.new_full((block.n_features,), block.n_features**-0.5)
+            for block in self.blocks
+        ]
         unit = (wide - self.mean) / self.scale
-        return unit.clamp_(-self.CLIP, self.CLIP) * share
+        return unit.clamp_(-self.CLIP, self.CLIP) * torch.cat(share)
 
     @torch.no_grad()
     def fit(self, x: Tensor, generator: torch.Generator) -> None:
