@@ -10,6 +10,7 @@ from .nets import Stem
 STEPS_PER_ROUND = 50
 MIN_HELD_OUT = 32
 N_VIEWS = 2
+FEATURES = "features", "view", "other_view"
 MIN_POOL = 4000
 VISITS_PER_ROW = 8
 CACHE_ROWS = 64
@@ -73,7 +74,7 @@ def ignore(n_done: int, n: int) -> None:
 
 
 class LiveViews:
-    """Features of views that are made anew in every step: for a stem that is cheap.
+    """Features of rows and of their views, made in each step: for a cheap stem.
 
     Parameters
     ----------
@@ -89,15 +90,17 @@ class LiveViews:
         self.stem, self.view, self.two = stem, view, two
 
     def __call__(self, index, x_1, generator):
+        features = self.stem(x_1)
+        if not self.two:
+            return (features,)
         if self.view is None:
-            features = self.stem(x_1)
-            return features, features if self.two else None
-        features = self.stem(self.view(x_1, generator))
-        return features, self.stem(self.view(x_1, generator)) if self.two else None
+            return features, features, features
+        views = [self.stem(self.view(x_1, generator)) for _ in range(N_VIEWS)]
+        return features, *views
 
 
 class CachedViews:
-    """Features of views that are computed once: for a stem that costs more than a step.
+    """Features of rows and of their views, computed once: for a stem that costs more.
 
     Parameters
     ----------
@@ -125,31 +128,24 @@ class CachedViews:
     """
 
     def __init__(self, model, rows, view, two, index, generator, budget, report):
-        self.two = two
+        live = LiveViews(model.stem, view, two)
         features = []
         for part in index.split(CACHE_ROWS):
             with torch.no_grad():
                 x = model.standardise(rows[part].to(generator.device))
-                views = [x] if view is None else []
-                while len(views) < N_VIEWS and view is not None:
-                    views.append(view(x, generator))
-                features.append(torch.stack([model.stem(v) for v in views], dim=1))
+                features.append(torch.stack(live(part, x, generator), dim=1))
             n_done = sum(map(len, features))
             report(n_done, len(index))
             if budget.max_time and budget.seconds > CACHE_SHARE * budget.max_time:
                 break
-        self.features = torch.cat(features)  # (n_prepared, n_views, n_features)
+        self.features = torch.cat(features)  # (n_prepared, 1 or 3, n_features)
         self.index = index[: len(self.features)]
         self.position = torch.full((len(rows),), -1)
         self.position[self.index] = torch.arange(len(self.index))
 
     def __call__(self, index, x_1, generator):
-        features = self.features[self.position[index].to(self.features.device)]
-        n, n_views = features.shape[:2]
-        first = torch.rand(n, generator=generator, device=generator.device) * n_views
-        first, each = first.long(), torch.arange(n, device=generator.device)
-        other = features[each, (first + 1) % n_views] if self.two else None
-        return features[each, first], other
+        at = self.position[index].to(self.features.device)
+        return self.features[at].unbind(dim=1)
 
 
 class JointDraws:
@@ -162,8 +158,8 @@ class JointDraws:
     rows : Rows
         The user's data.
     views : callable
-        ``views(index, x_1, generator)`` returns the features of two views; the second
-        is None without alignment.
+        ``views(index, x_1, generator)`` returns the features of the rows and, for an
+        alignment term, of two views of them.
     z_noise : float
         Standard deviation of the noise on z.
     device : str
@@ -178,13 +174,12 @@ class JointDraws:
         with torch.no_grad():
             x_1 = self.model.standardise(self.rows[index].to(self.device))
             shape = self.model.coordinates(x_1[:1]).shape[1:]
-            view, other = self.views(index, x_1, generator)
+            features = self.views(index, x_1, generator)
         n = len(index)
         x_0 = sample_source((n, *shape), generator)
         t = sample_time(n, generator)
-        draws = {"x_1": x_1, "x_0": x_0, "t": t, "view": view}
-        if other is not None:
-            draws["other_view"] = other
+        draws = {"x_1": x_1, "x_0": x_0, "t": t}
+        draws |= zip(FEATURES, features, strict=False)
         if self.z_noise:
             noise = sample_source((n, self.model.n_components), generator)
             draws["z_noise"] = self.z_noise * noise

@@ -46,8 +46,8 @@ class FlowFMTransformer(
 
     .. math::
 
-        \mathbb E \lVert v(x_t, t, E(\text{view of } x_1)) - (x_1 - x_0) \rVert^2
-        + \text{alignment} \cdot \mathrm{InfoNCE},
+        \mathbb E \lVert v(x_t, t, E(x_1)) - (x_1 - x_0) \rVert^2
+        + \text{alignment} \cdot \mathrm{InfoNCE}(\text{views of } x_1),
         \qquad x_t = (1 - t) x_0 + t x_1,
 
     with data :math:`x_1`, source :math:`x_0 \sim \mathcal N(0, I)` and time t (0 is
@@ -77,7 +77,7 @@ class FlowFMTransformer(
         :class:`~skflowfm.nets.WindowVelocityField` or
         :class:`~skflowfm.nets.VectorVelocityField`.
     views : {"auto"}, callable or None, default="auto"
-        What the encoder sees in training. "auto" is a gentle augmentation (time warp,
+        What the alignment compares. "auto" is a gentle augmentation (time warp,
         mixed channels, jitter, masking; for tables, swapped features), a callable is
         ``view(x, generator)`` on standardised tensors, None the row itself. With views
         z also gets a little noise on its way to the velocity field.

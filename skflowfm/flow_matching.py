@@ -178,8 +178,8 @@ def joint_loss(
     velocity_field, x_1, x_0, t, weight
         As in :func:`flow_matching_loss`.
     view : Tensor of shape (n, ...), optional
-        What the encoder sees instead of ``x_1``: an augmented copy, or the same row in
-        other coordinates, while the flow still regenerates ``x_1``.
+        What the encoder sees instead of ``x_1``: the same row in other coordinates, or
+        an augmented copy, while the flow still regenerates ``x_1``.
     z_noise : Tensor of shape (n, n_components), optional
         Added to z on its way to the velocity field. It makes the set of usable z
         thick, so that new ones can be drawn.

@@ -657,15 +657,16 @@ def test_model_returns_projections_only_where_there_is_another_view():
     model = joint_model((5,))
     x_1, x_0, t = normal(6, 5), normal(6, 5, seed=1), torch.linspace(0, 1, 6)
     view, other = normal(6, 5, seed=2), normal(6, 5, seed=3)
-    flow, *projections = model(x_1, x_0, t, view=view, other_view=other)
+    features = model.stem(x_1)
+    flow, *projections = model(x_1, x_0, t, features, view, other)
     for projection, seen in zip(projections, (view, other), strict=True):
         expected = model.projector(model.encode(seen))
         torch.testing.assert_close(projection, expected)
-    again, *nothing = model(x_1, x_0, t, view=view)
+    again, *nothing = model(x_1, x_0, t, features)
     torch.testing.assert_close(again, flow)
     assert nothing == [None, None]
-    unseen, *_ = model(x_1, x_0, t)
-    assert not torch.allclose(unseen, flow)
+    seen, *_ = model(x_1, x_0, t, view)
+    assert not torch.allclose(seen, flow)
 
 
 @pytest.mark.parametrize("row_shape", [(5,), (2, 40)])
@@ -679,7 +680,7 @@ def test_every_parameter_of_the_joint_model_learns_from_the_training_loss(row_sh
 
     def loss():
         flow, projected, other_projected = model(
-            x_1, x_0, torch.linspace(0, 1, 16), view, other, noise
+            x_1, x_0, torch.linspace(0, 1, 16), view, view, other, noise
         )
         return flow.mean() + info_nce(projected, other_projected)
 
@@ -713,9 +714,9 @@ def published(request):
 
 def test_without_views_and_alignment_nothing_is_added(published):
     transformer, _, draws = published
-    view = draws.get("view", draws["x_1"])
-    torch.testing.assert_close(view, transformer.module_.stem(draws["x_1"]))
-    assert set(draws) - {"view"} == {"x_1", "x_0", "t"}
+    expected = transformer.module_.stem(draws["x_1"])
+    torch.testing.assert_close(draws["features"], expected)
+    assert set(draws) == {"x_1", "x_0", "t", "features"}
     assert not [c for c in transformer.history_ if "alignment" in c]
     np.testing.assert_allclose(
         transformer.history_["train_loss"], transformer.history_["train_flow"]

@@ -201,5 +201,5 @@ def test_draws_without_views_are_the_published_ones(windows):
         model, Rows(windows), None, False, 0.1, index, index[:0], budget, 0, "cpu"
     )
     draws = draw(torch.arange(8), private_generator(0))
-    assert set(draws) == {"x_1", "x_0", "t", "view"}
-    assert torch.equal(draws["view"], model.stem(draws["x_1"]))
+    assert set(draws) == {"x_1", "x_0", "t", "features"}
+    assert torch.equal(draws["features"], model.stem(draws["x_1"]))

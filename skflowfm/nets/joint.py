@@ -138,7 +138,7 @@ class JointModel(nn.Module):
         """Return z, bounded: growing it against its noise cannot lower the loss."""
         return bounded(self.encoder(features))
 
-    def forward(self, x_1, x_0, t, view=None, other_view=None, z_noise=None):
+    def forward(self, x_1, x_0, t, features, view=None, other_view=None, z_noise=None):
         """Return what the training loss is made of.
 
         Parameters
@@ -149,10 +149,11 @@ class JointModel(nn.Module):
             Source rows.
         t : Tensor of shape (n,)
             Times.
-        view, other_view : Tensor, optional
-            Features of two augmented views of ``x_1``, the first for the flow and both
-            for the alignment; by default those of ``x_1`` itself.
-        z_noise : Tensor, optional
+        features : Tensor
+            What the stem says about ``x_1``.
+        view, other_view : Tensor like ``features``, optional
+            What it says about two augmented views, for the alignment.
+        z_noise : Tensor of shape (n, n_components), optional
             The noise on z.
 
         Returns
@@ -163,19 +164,20 @@ class JointModel(nn.Module):
             Projections of the two views' representations, for the alignment; None
             where there is no second view.
         """
-        flow, z = joint_loss(
+        flow, _ = joint_loss(
             self.encode,
             self.velocity_field,
             self.coordinates(x_1),
             x_0,
             t,
-            view=self.stem(x_1) if view is None else view,
+            view=features,
             z_noise=z_noise,
             weight=self.coordinates.weight,
         )
-        if other_view is None:
+        if view is None:
             return flow, None, None
-        return flow, self.projector(z), self.projector(self.encode(other_view))
+        projected, other = (self.projector(self.encode(v)) for v in (view, other_view))
+        return flow, projected, other
 
     def represent(self, x: Tensor) -> Tensor:
         """Return the representation of rows in the user's units (recognition)."""
