@@ -29,6 +29,7 @@ CUDA_BLOCK = 1024
 ROWS_AT_A_TIME = 4096
 TRANSFORM_BLOCK = 512
 FLOW_CLASS_SIZE = 20
+ROWS_PER_COMPONENT = 6
 Z_NOISE = 0.1
 STREAMS = {"representation": 1, "source": 2, "score": 3, "label": 4}
 
@@ -175,7 +176,8 @@ class RepresentationDensity:
         self.noise = Z_NOISE * gain
         self.mean = z.mean(dim=0)
         self.scale = (z.var(dim=0, correction=0) + self.noise**2).sqrt()
-        large = torch.tensor([len(rows) >= FLOW_CLASS_SIZE for rows in self.rows])
+        enough = max(FLOW_CLASS_SIZE, ROWS_PER_COMPONENT * z.shape[1])
+        large = torch.tensor([len(rows) >= enough for rows in self.rows])
         self.uses_flow = large
         self.flow = None
         if large.any():

@@ -167,6 +167,12 @@ def test_only_classes_of_twenty_rows_use_the_flow(no_training):
     assert torch.equal(by_flow, asked == 1)
 
 
+def test_a_flow_needs_rows_for_each_component(no_training):
+    sizes = (59, 60)
+    density = RepresentationDensity(normal(119, 10), codes_of(*sizes), 0.0, seed=0)
+    assert density.uses_flow.tolist() == [False, True]
+
+
 def test_without_a_large_class_no_flow_is_trained(monkeypatch):
     def train(*_, **__):
         raise AssertionError("trained")
