@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 import pandas as pd
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    GradientNormClipping,
+    PassthroughScoring,
+)
 from torch import nn
 
 from ._draws import STEPS_PER_ROUND, Batches, FixedBatches, private_generator
@@ -205,9 +210,13 @@ def train(
         held_out_generator = private_generator(seed + 1, device)
         watched = FixedBatches(draw, held_out, budget.batch_size, held_out_generator)
     batches = Batches(draw, index, budget, private_generator(seed, device))
-    stopping = EarlyStopping(patience=PATIENCE, load_best=True, sink=lambda text: None)
+    # the alignment soon overfits a fixed set of views, which harms neither use
+    stopping = EarlyStopping(
+        "valid_flow", patience=PATIENCE, load_best=True, sink=lambda text: None
+    )
     callbacks = [("schedule", Schedule(budget)), ("clip", GradientNormClipping(1.0))]
     if watched:
+        callbacks.append(("valid_flow", PassthroughScoring("valid_flow")))
         callbacks.append(("stopping", stopping))
     if verbose:
         callbacks.append(("progress", Progress(budget)))

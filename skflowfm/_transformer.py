@@ -94,7 +94,7 @@ class FlowFMTransformer(
         under a time limit depend on the machine's speed.
     validation_fraction : float, default=0.1
         Share of the rows, or of whole groups if ``groups`` is given, on which early
-        stopping watches the loss. 0 switches it off, and it is off where it would be
+        stopping watches the flow loss. 0 switches it off, and it is off where it is
         fewer than 32 rows.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous fit's weights and scaling.

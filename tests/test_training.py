@@ -138,10 +138,10 @@ def test_early_stopping_restores_the_best_round():
         module, draw, torch.tensor([0, 1]), torch.tensor([2]), budget, 0, "cpu", 0.0, 0
     )
     assert result.stopped_by == "early_stopping"
-    best = result.history.valid_loss.idxmin()
+    best = result.history.valid_flow.idxmin()
     assert len(result.history) == best + 1 + PATIENCE
     restored = (module.weight.item() - 0.1) ** 2
-    assert restored == pytest.approx(result.history.valid_loss.min(), rel=1e-4)
+    assert restored == pytest.approx(result.history.valid_flow.min(), rel=1e-4)
 
 
 def test_an_interrupt_of_the_user_is_passed_on(windows):
