@@ -58,6 +58,7 @@ class Options:
     max_steps: int | None = None
     max_time: float | None = None
     n_jobs: int = 1
+    label_draws: int = 5
 
 
 def flowfm(X_train, options):
@@ -185,9 +186,6 @@ METHODS = {
 }
 
 
-OPTIONAL = {"conv", "conv-untrained"}
-
-
 # ------------------------------------------------------------------------ protocol
 def timed(function, *arguments):
     """The function's result and the seconds it took."""
@@ -197,7 +195,10 @@ def timed(function, *arguments):
 
 
 def run_fold(method, data, train, test, fractions, options):
-    """Fit one method on one fold; yields (fraction, predicted, measurements).
+    """Fit one method on one fold; yields (fraction, [predicted], measurements).
+
+    There is one prediction for each draw of a share of the labels, and one if all are
+    used: which few labels are known moves a score by several points.
 
     `fit_seconds` covers fitting the representation and computing the training
     features, `transform_seconds` the features of the test windows.
@@ -208,11 +209,14 @@ def run_fold(method, data, train, test, fractions, options):
     Z_train, fit_seconds = timed(transformer.fit_transform, data.X[train])
     Z_test, transform_seconds = timed(transformer.transform, data.X[test])
     for fraction in fractions:
-        rows = draw_labels(data.y[train], fraction, seed=options.seed)
-        _, seconds = timed(classifier.fit, Z_train[rows], data.y[train][rows])
+        predicted = []
+        for draw in range(options.label_draws if fraction < 1 else 1):
+            rows = draw_labels(data.y[train], fraction, [options.seed, draw])
+            _, seconds = timed(classifier.fit, Z_train[rows], data.y[train][rows])
+            predicted.append(classifier.predict(Z_test))
         yield (
             fraction,
-            classifier.predict(Z_test),
+            predicted,
             {
                 "n_train": len(train),
                 "n_labels": len(rows),
@@ -245,9 +249,10 @@ def run_dataset(data, methods, n_folds, fractions, options, out):
             results = run_fold(method, data, train, test, fractions, options)
             said = f"  fold {fold + 1}/{len(folds)} {name}:"
             for fraction, predicted, measured in results:
-                whole = pooled.setdefault((name, fraction), np.empty_like(data.y))
-                whole[test] = predicted
-                scores = subject_scores(data.y[test], predicted, data.groups[test])
+                shape = len(predicted), len(data.y)
+                whole = pooled.setdefault((name, fraction), np.empty(shape, int))
+                whole[:, test] = predicted
+                scores = mean_scores(data.y[test], predicted, data.groups[test])
                 key = {**common, "method": name, "label_fraction": fraction}
                 new = [
                     row(key, fold, "subject_macro_f1", value, measured, subject)
@@ -258,8 +263,16 @@ def run_dataset(data, methods, n_folds, fractions, options, out):
             print(f"{said} fit {measured['fit_seconds']:.1f} s", flush=True)
     for (name, fraction), predicted in pooled.items():
         key = {**common, "method": name, "label_fraction": fraction}
-        value = f1_score(data.y, predicted, average="macro", zero_division=0)
+        value = np.mean(
+            [f1_score(data.y, p, average="macro", zero_division=0) for p in predicted]
+        )
         write_rows(out, [row(key, "all", "pooled_macro_f1", value, {}, "all")])
+
+
+def mean_scores(y, predictions, groups):
+    """Score of each subject, averaged over predictions."""
+    scores = [subject_scores(y, predicted, groups) for predicted in predictions]
+    return {subject: np.mean([s[subject] for s in scores]) for subject in scores[0]}
 
 
 def row(key, fold, metric, value, measured, subject):
@@ -292,12 +305,13 @@ def parse_arguments():
     add(
         "--methods",
         nargs="+",
-        default=[m for m in METHODS if m not in OPTIONAL],
+        default=list(METHODS),
         choices=METHODS,
     )
     add("--seeds", nargs="+", type=int, default=[0])
     add("--folds", type=int, default=5, help="0 leaves one subject out at a time")
     add("--label-fractions", nargs="+", type=float, default=[1.0, 0.1, 0.01])
+    add("--label-draws", type=int, default=5, help="of a share of the labels")
     add("--n-components", type=int, help="size of z, and of the PCA")
     add("--max-windows", type=int, help="a random subset, for a quick look")
     add("--max-steps", type=int, help="training steps of FlowFMTransformer")
@@ -341,6 +355,7 @@ def main():
         max_steps=arguments.max_steps,
         max_time=arguments.max_time,
         n_jobs=torch.get_num_threads(),
+        label_draws=arguments.label_draws,
     )
     methods = available_methods(arguments.methods, options)
     out = Path(arguments.out)
