@@ -109,7 +109,7 @@ def test_changed_column_names(table):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"n_components": 49}, "at most the 48 values"),
+        ({"n_components": 65}, "n_components must be at most 64 for a row of shape"),
         ({"n_components": 0}, "n_components must be an integer of at least 1"),
         ({"n_components": 2.5}, "n_components=2.5"),
         ({"max_steps": -1}, "max_steps must be an integer of at least 0"),
