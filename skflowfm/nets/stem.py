@@ -7,20 +7,13 @@ block the same variance, and keeps the leading principal components of the
 whole, *unwhitened*. The encoder stands on these.
 
 * ``KernelBlock``: proportions of positive values of zero-sum kernels at many
-  dilations, as in MiniRocket [1]_.
+  dilations, as in MiniRocket.
 * ``CompetitionBlock``: which of a group of random kernels answers most, and how
-  strongly, as in Hydra [2]_.
+  strongly, as in Hydra; references in :mod:`skflowfm.nets.kernels`.
 * ``StatisticsBlock``: what a practitioner would compute by hand.
 
 Everything here is fitted in one pass over some of the rows, without labels, and never
 changes afterwards.
-
-References
-----------
-.. [1] A. Dempster, D. F. Schmidt and G. I. Webb, "MiniRocket: A Very Fast (Almost)
-       Deterministic Transform for Time Series Classification", KDD 2021.
-.. [2] A. Dempster, D. F. Schmidt and G. I. Webb, "Hydra: competing convolutional
-       kernels for fast and accurate time series classification", DMKD 37, 2023.
 """
 
 import math
