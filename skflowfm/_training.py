@@ -210,7 +210,7 @@ def train(
         held_out_generator = private_generator(seed + 1, device)
         watched = FixedBatches(draw, held_out, budget.batch_size, held_out_generator)
     batches = Batches(draw, index, budget, private_generator(seed, device))
-    # the alignment soon overfits a fixed set of views, which harms neither use
+    # on a fixed set of views the alignment turns up long before the flow does
     stopping = EarlyStopping(
         "valid_flow", patience=PATIENCE, load_best=True, sink=lambda text: None
     )
