@@ -84,12 +84,12 @@ def untrained(method):
     return build
 
 
-class RandomProjection(FunctionTransformer):
-    """The default encoder with every weight at random, the fixed ones too."""
+class Altered(FunctionTransformer):
+    """The default transformer, untrained, after `alter(model, rng)` has changed it."""
 
-    def __init__(self, transformer):
+    def __init__(self, transformer, alter):
         super().__init__()
-        self.transformer = transformer
+        self.transformer, self.alter = transformer, alter
 
     def fit_transform(self, X, y=None):
         from skflowfm._generation import fit_axes
@@ -97,14 +97,9 @@ class RandomProjection(FunctionTransformer):
 
         model = self.transformer.set_params(max_steps=0, max_time=None).fit(X).module_
         rng = torch.Generator().manual_seed(self.transformer.random_state)
-        axes = model.stem.components.axes
-        learned_norm = axes.norm()
-        axes.copy_(torch.randn(axes.shape, generator=rng))
-        axes.mul_(learned_norm / axes.norm())
         some = torch.randperm(len(X), generator=rng)[:2000]
         with torch.no_grad():
-            features = model.stem(model.standardise(Rows(X)[some]))
-        axes.div_(features.square().mean().sqrt())
+            self.alter(model, model.standardise(Rows(X)[some]), rng)
         fit_axes(model, Rows(X), some)
         return self.transform(X)
 
@@ -113,9 +108,36 @@ class RandomProjection(FunctionTransformer):
 
 
 def flowfm_random(X_train, options):
-    """The default encoder, random throughout."""
+    """The default encoder with every weight at random, the fixed ones too."""
+
+    def alter(model, x, rng):
+        axes = model.stem.components.axes
+        axes.copy_(torch.randn(axes.shape, generator=rng))
+        axes.div_(model.stem(x).square().mean().sqrt())
+
     transformer, classifier = flowfm(X_train, options)
-    return RandomProjection(transformer), classifier
+    return Altered(transformer, alter), classifier
+
+
+class Leading(torch.nn.Module):
+    """The first features as they are."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, features):
+        return features[:, : self.size]
+
+
+def stem_components(X_train, options):
+    """As many principal components of the stem, nothing learned beside them."""
+
+    def alter(model, x, rng):
+        model.encoder = Leading(model.n_components)
+
+    transformer, classifier = flowfm(X_train, options)
+    return Altered(transformer, alter), classifier
 
 
 def conv(X_train, options):
@@ -177,6 +199,7 @@ METHODS = {
     "flowfm": flowfm,
     "flowfm-untrained": untrained(flowfm),
     "flowfm-random": flowfm_random,
+    "stem-components": stem_components,
     "conv": conv,
     "conv-untrained": untrained(conv),
     "pca": pca,

@@ -96,7 +96,8 @@ def build_model(estimator, rows, some, generator):
     if velocity_field is None:
         kind = WindowVelocityField if rows.is_windows else VectorVelocityField
         velocity_field = on_meta(kind, generator, *rows.row_shape, n_components)
-    projector = on_meta(Projector, generator, n_components)
+    n_learned = getattr(encoder, "n_learned", n_components)
+    projector = on_meta(Projector, generator, n_learned)
     return JointModel(
         standardise,
         coordinates,

@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from sklearn.neighbors import NearestNeighbors
+from torch.nn import functional as F
 
 from ._validation import check_length
 from .flow_matching import sample_source, sample_time
@@ -15,6 +17,8 @@ MIN_POOL = 4000
 VISITS_PER_ROW = 8
 CACHE_ROWS = 64
 CACHE_SHARE = 0.4
+N_NEIGHBOURS = 5
+NEIGHBOUR_SHARE = 0.5
 
 
 def private_generator(seed: int, device: str = "cpu") -> torch.Generator:
@@ -99,8 +103,41 @@ class LiveViews:
         return features, *views
 
 
+def nearest_rows(features: torch.Tensor, n_train: int) -> torch.Tensor:
+    """Return the positions of each row's nearest others among the first ``n_train``.
+
+    Near is a small angle between features.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, n_features)
+        Centred features of training rows, then of held-out ones.
+    n_train : int
+        How many of them are training rows.
+
+    Returns
+    -------
+    Tensor of shape (n, n_neighbours), int
+        Five neighbours, fewer where there are fewer; of a lonely row itself.
+    """
+    k = min(N_NEIGHBOURS, n_train - 1)
+    if k < 1:
+        return torch.arange(len(features), device=features.device)[:, None]
+    unit = F.normalize(features, dim=1).cpu().numpy()
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(unit[:n_train])
+    near = [search.kneighbors(return_distance=False)]
+    if n_train < len(unit):
+        near.append(search.kneighbors(unit[n_train:], return_distance=False))
+    return torch.from_numpy(np.concatenate(near)).to(features.device)
+
+
 class CachedViews:
     """Features of rows and of their views, computed once: for a stem that costs more.
+
+    With ``two``, the second view is, half of the time, one of a near row: what looks
+    much alike to the stem most often means the same, and that two windows of one
+    activity differ more than two views of one window is what the encoder is to
+    learn [1]_.
 
     Parameters
     ----------
@@ -112,8 +149,8 @@ class CachedViews:
         ``view(x, generator)``; None is the row itself.
     two : bool
         Whether an alignment term needs a second view.
-    index : Tensor of int
-        Rows to prepare, the most important first.
+    index, held_out : Tensor of int
+        Rows to prepare, in this order; neighbours are sought in ``index``.
     generator : torch.Generator
         Draws the views.
     budget : Budget
@@ -123,29 +160,45 @@ class CachedViews:
 
     Attributes
     ----------
-    index : Tensor of int
+    index, held_out : Tensor of int
         The rows that are prepared.
+
+    References
+    ----------
+    .. [1] D. Dwibedi et al., "With a Little Help from My Friends: Nearest-Neighbor
+           Contrastive Learning of Visual Representations", ICCV 2021.
     """
 
-    def __init__(self, model, rows, view, two, index, generator, budget, report):
+    def __init__(
+        self, model, rows, view, two, index, held_out, generator, budget, report
+    ):
+        wanted = torch.cat([index, held_out])
         live = LiveViews(model.stem, view, two)
         features = []
-        for part in index.split(CACHE_ROWS):
+        for part in wanted.split(CACHE_ROWS):
             with torch.no_grad():
                 x = model.standardise(rows[part].to(generator.device))
                 features.append(torch.stack(live(part, x, generator), dim=1))
             n_done = sum(map(len, features))
-            report(n_done, len(index))
+            report(n_done, len(wanted))
             if budget.max_time and budget.seconds > CACHE_SHARE * budget.max_time:
                 break
         self.features = torch.cat(features)  # (n_prepared, 1 or 3, n_features)
         self.index = index[: len(self.features)]
+        self.held_out = held_out[: len(self.features) - len(self.index)]
+        prepared = wanted[: len(self.features)]
         self.position = torch.full((len(rows),), -1)
-        self.position[self.index] = torch.arange(len(self.index))
+        self.position[prepared] = torch.arange(len(prepared))
+        self.near = nearest_rows(self.features[:, 0], len(self.index)) if two else None
 
     def __call__(self, index, x_1, generator):
         at = self.position[index].to(self.features.device)
-        return self.features[at].unbind(dim=1)
+        if self.near is None:
+            return (self.features[at, 0],)
+        draw = torch.rand(2, len(at), generator=generator, device=generator.device)
+        which = (draw[0] * self.near.shape[1]).long()
+        other = torch.where(draw[1] < NEIGHBOUR_SHARE, self.near[at, which], at)
+        return self.features[at, 0], self.features[at, 1], self.features[other, 2]
 
 
 class JointDraws:
@@ -271,12 +324,10 @@ def prepare(
     views = LiveViews(model.stem, view, two_views)
     if isinstance(model.stem, Stem):
         index, held_out = pool(index, held_out, budget)
-        wanted = torch.cat([index, held_out])
         generator = private_generator(seed, device)
         views = CachedViews(
-            model, rows, view, two_views, wanted, generator, budget, report
+            model, rows, view, two_views, index, held_out, generator, budget, report
         )
-        held_out = views.index[len(index) :]
-        index = index[: len(views.index)]
+        index, held_out = views.index, views.held_out
     noise = 0.0 if view is None else z_noise
     return JointDraws(model, rows, views, noise, device), index, held_out

@@ -12,6 +12,7 @@ from skflowfm._draws import (
     VISITS_PER_ROW,
     CachedViews,
     ignore,
+    nearest_rows,
     pool,
     private_generator,
 )
@@ -36,7 +37,9 @@ def cached(model, rows, view=window_view, two=True, index=None, budget=None, see
     index = torch.arange(len(rows)) if index is None else index
     budget = budget or Budget(10, None, 8)
     generator = private_generator(seed)
-    return CachedViews(model, rows, view, two, index, generator, budget, ignore)
+    return CachedViews(
+        model, rows, view, two, index, index[:0], generator, budget, ignore
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,28 +58,77 @@ def test_cached_views_are_features_of_views_of_that_row(model, rows):
     """Row i of the result comes from row i of the data, whatever is asked for."""
     doubled = cached(model, rows, view=lambda x, generator: 2 * x)
     index = torch.tensor([130, 3, 64, 3])
-    features, first, other = doubled(index, None, None)
+    features, first, _ = doubled(index, None, private_generator(1))
     x = model.standardise(rows[index])
     torch.testing.assert_close(features, model.stem(x), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(first, model.stem(2 * x), rtol=1e-3, atol=1e-3)
-    assert torch.equal(first, other)
+
+
+def test_half_of_the_second_views_are_of_a_near_row(model, rows):
+    views = cached(model, rows)
+    index = torch.arange(len(rows)).repeat(50)
+    _, _, other = views(index, None, private_generator(1))
+    own = (other == views.features[index, 2]).all(dim=1)
+    near = views.features[views.near[index], 2]
+    assert (own | (other[:, None] == near).all(dim=2).any(dim=1)).all()
+    assert own.float().mean() == pytest.approx(0.5, abs=0.03)
+    drawn = (other[:, None] == near).all(dim=2)[~own].float().mean(dim=0)
+    assert torch.allclose(drawn, torch.full((5,), 0.2), atol=0.03)
+
+
+def test_near_rows_are_those_at_the_smallest_angle_among_the_training_rows():
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(30, 4)).astype(np.float32)
+    features *= rng.uniform(0.1, 10, size=(30, 1)).astype(np.float32)
+    found = nearest_rows(torch.from_numpy(features), 20).numpy()
+    for row, near in enumerate(found):
+        cosine = [
+            np.dot(features[row], other)
+            / (np.linalg.norm(features[row]) * np.linalg.norm(other))
+            if i != row
+            else -np.inf
+            for i, other in enumerate(features[:20])
+        ]
+        assert set(near) == set(np.argsort(cosine)[-5:])
+
+
+@pytest.mark.parametrize("n_train", [1, 2, 4])
+def test_few_rows_have_fewer_neighbours(n_train):
+    features = torch.randn(n_train, 3, generator=private_generator(0))
+    near = nearest_rows(features, n_train)
+    assert near.shape == (n_train, max(1, n_train - 1))
+    if n_train > 1:
+        assert (near != torch.arange(n_train)[:, None]).all()
 
 
 def test_two_views_of_a_row_differ(model, rows):
     index = torch.arange(len(rows))
-    features, first, other = cached(model, rows)(index, None, None)
+    features, first, other = cached(model, rows)(index, None, private_generator(1))
     for a, b in ((features, first), (features, other), (first, other)):
         assert not torch.isclose(a, b).all(dim=1).any()
     assert len(cached(model, rows, two=False)(index, None, None)) == 1
 
 
+def test_held_out_rows_are_prepared_after_the_others(model, rows):
+    order = torch.randperm(len(rows), generator=private_generator(2))
+    index, held_out = order[:100], order[100:]
+    generator, budget = private_generator(0), Budget(10, None, 8)
+    views = CachedViews(
+        model, rows, window_view, True, index, held_out, generator, budget, ignore
+    )
+    assert torch.equal(views.index, index)
+    assert torch.equal(views.held_out, held_out)
+    assert views.near.max() < len(index)
+
+
 def test_without_views_the_row_itself_is_seen(model, rows):
     index = torch.tensor([5, 70])
-    features, first, other = cached(model, rows, view=None)(index, None, None)
+    views = cached(model, rows, view=None)
+    features, first, _ = views(index, None, private_generator(1))
     expected = model.stem(model.standardise(rows[index]))
     torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-3)
     assert torch.equal(features, first)
-    assert torch.equal(first, other)
+    assert torch.equal(views.features[:, 0], views.features[:, 2])
 
 
 def test_preparation_ends_with_its_share_of_the_time(model, rows):

@@ -12,7 +12,6 @@ from ..ode import integrate
 from .layers import bounded
 
 FIRST_AXIS_DEVIATION = 4.0
-LEARNED_ENERGY = 0.25
 
 
 class PrincipalAxes(nn.Module):
@@ -21,8 +20,8 @@ class PrincipalAxes(nn.Module):
     The components come in order of variance and keep their ratios. Whitening them
     would lift noise to the size of signal; one gain (the first component gets standard
     deviation 4) suits a linear model with its default penalty and iterations. Where
-    part of z was fixed before training, the learned rest is first given a quarter of
-    its variance.
+    part of z was fixed before training, the learned rest is first given the same
+    variance in all.
 
     **Shape.** z and output: (n, n_components).
     """
@@ -49,7 +48,7 @@ class PrincipalAxes(nn.Module):
         fixed, learned = variance[:n_fixed].sum(), variance[n_fixed:].sum()
         self.balance.fill_(1.0)
         if fixed > 0 and learned > 0:
-            self.balance[n_fixed:] = (LEARNED_ENERGY * fixed / learned).sqrt()
+            self.balance[n_fixed:] = (fixed / learned).sqrt()
         centred = ((z - mean) * self.balance).double().cpu()
         covariance = centred.T @ centred / max(len(z) - 1, 1)
         variance, axes = torch.linalg.eigh(covariance)
@@ -70,11 +69,11 @@ class PrincipalAxes(nn.Module):
 
 
 class Projector(nn.Sequential):
-    """Two layers between the representation and the alignment term.
+    """Two layers between the learned part of z and the alignment term.
 
     What the agreement of views throws away, it throws away here, and z keeps it [1]_.
 
-    **Shape.** (n, n_components) to (n, 64).
+    **Shape.** (n, n_learned) to (n, 64).
 
     References
     ----------
@@ -82,9 +81,9 @@ class Projector(nn.Sequential):
            Contrastive Learning of Visual Representations", ICML 2020.
     """
 
-    def __init__(self, n_components: int, width: int = 128, n_projected: int = 64):
+    def __init__(self, n_learned: int, width: int = 128, n_projected: int = 64):
         super().__init__(
-            nn.Linear(n_components, width), nn.GELU(), nn.Linear(width, n_projected)
+            nn.Linear(n_learned, width), nn.GELU(), nn.Linear(width, n_projected)
         )
 
 
@@ -104,7 +103,7 @@ class JointModel(nn.Module):
     velocity_field : nn.Module
         ``v(x_t, t, z)`` in flow coordinates.
     projector : nn.Module
-        Representations to what the alignment term compares.
+        The learned part of z to what the alignment term compares.
     n_components : int
         Size of the representation.
     """
@@ -161,8 +160,8 @@ class JointModel(nn.Module):
         flow : Tensor of shape (n,)
             Flow-matching loss of each row.
         projected, other : Tensor of shape (n, n_projected) or None
-            Projections of the two views' representations, for the alignment; None
-            where there is no second view.
+            Projections of what the two views taught z, for the alignment; None where
+            there is no second view.
         """
         flow, _ = joint_loss(
             self.encode,
@@ -176,8 +175,11 @@ class JointModel(nn.Module):
         )
         if view is None:
             return flow, None, None
-        projected, other = (self.projector(self.encode(v)) for v in (view, other_view))
-        return flow, projected, other
+        return flow, self.project(view), self.project(other_view)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return what the alignment term sees of these features."""
+        return self.projector(self.encode(features)[:, self.n_fixed :])
 
     def represent(self, x: Tensor) -> Tensor:
         """Return the representation of rows in the user's units (recognition)."""
