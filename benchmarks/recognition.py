@@ -13,6 +13,8 @@ Two scores, because they answer different questions and differ by several points
   person see?").
 * `pooled_macro_f1`: one macro-F1 over all test windows of all folds.
 
+`--ablation` compares variants of the default encoder instead (recognition_ablation.py).
+
 To add a method, write a function `(X_train, options) -> (transformer, classifier)`,
 both unfitted, and list it in `METHODS`.
 """
@@ -36,6 +38,7 @@ from _common import (
     write_rows,
 )
 from _protocol import draw_labels, subject_folds, subject_scores
+from recognition_ablation import ablation
 from recognition_tables import print_tables
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
@@ -207,6 +210,13 @@ METHODS = {
     "statistics-logistic": statistics_logistic,
     "minirocket": minirocket,
 }
+ABLATION = {
+    **ablation(flowfm),
+    "learned stem": conv,
+    "stem's components only": stem_components,
+    "untrained": untrained(flowfm),
+    "random throughout": flowfm_random,
+}
 
 
 # ------------------------------------------------------------------------ protocol
@@ -328,9 +338,9 @@ def parse_arguments():
     add(
         "--methods",
         nargs="+",
-        default=list(METHODS),
-        choices=METHODS,
+        help=f"of {', '.join(METHODS)}; all by default",
     )
+    add("--ablation", action="store_true", help="--methods are variants of the default")
     add("--seeds", nargs="+", type=int, default=[0])
     add("--folds", type=int, default=5, help="0 leaves one subject out at a time")
     add("--label-fractions", nargs="+", type=float, default=[1.0, 0.1, 0.01])
@@ -345,17 +355,21 @@ def parse_arguments():
         parser.error("--folds must be 0 (leave one subject out) or at least 2")
     if not all(0 < fraction <= 1 for fraction in arguments.label_fractions):
         parser.error("--label-fractions must lie in (0, 1]")
+    known = ABLATION if arguments.ablation else METHODS
+    arguments.methods = arguments.methods or list(known)
+    if unknown := set(arguments.methods) - set(known):
+        parser.error(f"unknown methods {sorted(unknown)}; there are {sorted(known)}")
     return arguments
 
 
-def available_methods(names, options):
+def available_methods(names, known, options):
     """The methods whose packages are installed; says which are not."""
     probe = np.random.default_rng(0).standard_normal((8, 1, 16)).astype(np.float32)
     methods = {}
     for name in names:
         try:
-            METHODS[name](probe, options)
-            methods[name] = METHODS[name]
+            known[name](probe, options)
+            methods[name] = known[name]
         except ImportError as error:
             print(f"{name} skipped: {error}", flush=True)
     return methods
@@ -380,7 +394,8 @@ def main():
         n_jobs=torch.get_num_threads(),
         label_draws=arguments.label_draws,
     )
-    methods = available_methods(arguments.methods, options)
+    known = ABLATION if arguments.ablation else METHODS
+    methods = available_methods(arguments.methods, known, options)
     out = Path(arguments.out)
     out.unlink(missing_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -63,9 +63,9 @@ class FlowFMTransformer(
     ----------
     n_components : int, default=None
         Size of the representation. None takes 256, or four thirds of the number of
-        values of a row if that is less. A quarter of it is learned, the rest are
-        principal components of the features below. More keeps more detail and costs
-        little time; with few labels downstream, fewer is safer.
+        values of a row if that is less. A quarter of it, with half of the variance, is
+        learned; the rest are principal components of the features below. More keeps
+        more detail and costs little time; with few labels downstream, fewer is safer.
     encoder : nn.Module, default=None
         Maps standardised rows to (n, n_components); cloned with its weights, for
         example a :class:`~skflowfm.nets.ConvEncoder`. None builds a
@@ -79,12 +79,14 @@ class FlowFMTransformer(
     views : {"auto"}, callable or None, default="auto"
         What the alignment compares. "auto" is a gentle augmentation (time warp,
         mixed channels, jitter, masking; for tables, swapped features), a callable is
-        ``view(x, generator)`` on standardised tensors, None the row itself. With views
-        z also gets a little noise on its way to the velocity field.
+        ``view(x, generator)`` on standardised tensors, None the row itself. Windows are
+        compared with views of similar windows as often as with their own. With views z
+        also gets a little noise on its way to the velocity field.
     alignment : float, default=1.0
         Weight of the agreement of two views (InfoNCE). Higher favours
-        linear recognition over generation. With ``views=None`` it only spreads rows
-        apart. ``views=None, alignment=0`` is exactly the published loss.
+        linear recognition over generation. For tables and your own encoder it only
+        spreads rows apart where ``views=None``. ``views=None, alignment=0`` is exactly
+        the published loss.
     max_steps : int, default=None
         Most optimiser steps, of 64 rows each. None takes 60 passes over the rows, at
         least 400 steps (tables: 200), at most 1,000, unless ``max_time`` is given; 0

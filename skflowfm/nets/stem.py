@@ -116,14 +116,14 @@ class Stem(nn.Module):
         Principal components kept. Beyond the rank of the fitted rows they are 0.
     """
 
+    BLOCKS = KernelBlock, CompetitionBlock, StatisticsBlock
     CLIP = 10.0
 
     def __init__(self, n_channels: int, n_timesteps: int, n_features: int = 256):
         super().__init__()
-        shape = n_channels, n_timesteps
         self.n_features = n_features
         self.blocks = nn.ModuleList(
-            [KernelBlock(*shape), CompetitionBlock(*shape), StatisticsBlock(*shape)]
+            block(n_channels, n_timesteps) for block in self.BLOCKS
         )
         n_wide = sum(block.n_features for block in self.blocks)
         self.register_buffer("mean", torch.zeros(n_wide))

@@ -1,0 +1,147 @@
+"""What each ingredient of the default encoder buys: variants for `recognition.py`.
+
+    python benchmarks/recognition.py --ablation --data a.npz b.npz --seeds 0 1 2
+
+Each variant is the default with one thing changed, by a public parameter or by a named
+constant of the package. A variant is a method like any other there.
+"""
+
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from torch.nn import functional as F
+
+
+class Changed(TransformerMixin, BaseEstimator):
+    """A transformer that is fitted while some constants have other values."""
+
+    def __init__(self, transformer, constants):
+        self.transformer = transformer
+        self.constants = constants
+
+    def fit_transform(self, X, y=None):
+        with ExitStack() as changes:
+            for name, value in self.constants.items():
+                changes.enter_context(patch(f"skflowfm.{name}", value))
+            self.transformer.fit(X)
+            return self.transform(X)
+
+    def transform(self, X):
+        return self.transformer.transform(X)
+
+    @property
+    def n_steps_(self):
+        return self.transformer.n_steps_
+
+
+def vicreg(z_a, z_b):
+    """Variance-invariance-covariance regularisation (Bardes et al., ICLR 2022)."""
+    n, d = z_a.shape
+    loss = 25 * F.mse_loss(z_a, z_b)
+    for z in (z_a, z_b):
+        z = z - z.mean(dim=0)
+        deviation = (z.square().sum(dim=0) / max(n - 1, 1) + 1e-4).sqrt()
+        loss = loss + 25 * F.relu(1 - deviation).mean()
+        covariance = z.T @ z / max(n - 1, 1)
+        off_diagonal = covariance - torch.diag(covariance.diagonal())
+        loss = loss + off_diagonal.square().sum() / d
+    return loss / 25
+
+
+def uniform_time(n, generator):
+    """Training times without the emphasis on the middle of the path."""
+    return torch.rand(n, generator=generator, device=generator.device)
+
+
+def blocks(*names):
+    """Only some of the stem's blocks."""
+    from skflowfm import nets
+    from skflowfm.nets import kernels, stem
+
+    of_name = {
+        "kernels": kernels.KernelBlock,
+        "competition": kernels.CompetitionBlock,
+        "statistics": stem.StatisticsBlock,
+    }
+    assert nets.Stem.BLOCKS == tuple(of_name.values())
+    return {"nets.stem.Stem.BLOCKS": tuple(of_name[name] for name in names)}
+
+
+def window_view_parts():
+    """The default view with one of its parts taken out."""
+    from skflowfm.nets import views
+
+    def fixed(low, high):
+        def uniform(shape, a, b, generator):
+            draw = original(shape, a, b, generator)
+            return torch.full_like(draw, high) if (a, b) == (low, high) else draw
+
+        original = views._uniform
+        return uniform
+
+    def source_scaled(factor):
+        def sample(shape, generator):
+            return factor * original(shape, generator)
+
+        original = views.sample_source
+        return sample
+
+    def nothing_masked(shape, a, b, generator):
+        draw = original(shape, a, b, generator)
+        return torch.zeros_like(draw) if (a, b) == (0.0, 0.2) else draw
+
+    original = views._uniform
+    return {
+        "view: no time warp": {"nets.views._uniform": fixed(0.75, 1.0)},
+        "view: no mixing, shift, noise": {"nets.views.sample_source": source_scaled(0)},
+        "view: no mask": {"nets.views._uniform": nothing_masked},
+    }
+
+
+def variants():
+    """Name to (parameters, constants)."""
+    changed = {
+        "default": ({}, {}),
+        "flow loss only": ({"alignment": 0.0}, {}),
+        "alignment only": ({"alignment": 1e4}, {}),
+        "alignment: VICReg": ({}, {"_training.info_nce": vicreg}),
+        "paper's loss": ({"views": None, "alignment": 0.0}, {}),
+        "near rows: never": ({}, {"_draws.NEIGHBOUR_SHARE": 0.0}),
+        "near rows: always": ({}, {"_draws.NEIGHBOUR_SHARE": 1.0}),
+        "near rows, no views": ({"views": None}, {"_draws.NEIGHBOUR_SHARE": 1.0}),
+    }
+    for name, constants in window_view_parts().items():
+        changed[name] = ({}, constants)
+    for names in (
+        ("kernels",),
+        ("competition",),
+        ("statistics",),
+        ("kernels", "competition"),
+        ("kernels", "statistics"),
+        ("competition", "statistics"),
+    ):
+        changed["stem: " + " + ".join(names)] = ({}, blocks(*names))
+    for share, said in ((2, "half"), (1, "all")):
+        constants = {"nets.encoder.LEARNED_SHARE": share}
+        changed[f"learned: {said} of z"] = ({}, constants)
+    changed["times: uniform"] = ({}, {"_draws.sample_time": uniform_time})
+    for size in (16, 32, 64, 128, 512):
+        changed[f"components: {size}"] = ({"n_components": size}, {})
+    for seconds in (15, 60, 180, 600):
+        changed[f"budget: {seconds} s"] = ({"max_steps": None, "max_time": seconds}, {})
+    return changed
+
+
+def ablation(default):
+    """Methods for `recognition.py`: `default` is the method that is varied."""
+
+    def method(parameters, constants):
+        def build(X_train, options):
+            transformer, classifier = default(X_train, options)
+            return Changed(transformer.set_params(**parameters), constants), classifier
+
+        return build
+
+    return {name: method(*change) for name, change in variants().items()}
