@@ -411,7 +411,7 @@ def main():
             run_dataset(data, methods, arguments.folds, fractions, seeded, out)
     if n_sets == 0 or not methods:
         sys.exit("nothing was run: no data file found, or no method available")
-    print_tables([out])
+    print_tables([out], "default" if arguments.ablation else "flowfm")
 
 
 if __name__ == "__main__":

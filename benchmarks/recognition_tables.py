@@ -59,6 +59,8 @@ def score_table(rows):
         once = once.drop_duplicates(["seed", "fold"])
         fit = (once["fit_seconds"] + once["classifier_seconds"]).mean()
         rate = once["n_test"].sum() / max(once["transform_seconds"].sum(), 1e-9)
+        steps = pd.to_numeric(once["steps"], errors="coerce").mean()
+        line["steps"] = "" if np.isnan(steps) else f"{steps:.0f}"
         line["fit s"] = f"{fit:.1f}"
         line["transform s"] = f"{once['transform_seconds'].mean():.2f} ({rate:.0f}/s)"
     return pd.DataFrame(lines).T

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from sklearn.utils import Bunch
 
+from skflowfm import FlowFMTransformer
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -242,3 +244,32 @@ def test_bootstrap_interval_agrees_with_the_normal_one_for_many_subjects():
     half = 1.96 * differences.std() / np.sqrt(400)
     assert low == pytest.approx(differences.mean() - half, abs=0.1 * half)
     assert high == pytest.approx(differences.mean() + half, abs=0.1 * half)
+
+
+# ------------------------------------------------------------------------- ablation
+ablation = load_by_path("recognition_ablation")
+SHORT = {
+    name: change
+    for name, change in ablation.variants().items()
+    if not name.startswith(("default", "budget", "components"))
+}
+
+
+def features_of_variant(parameters, constants):
+    X = np.random.default_rng(0).normal(size=(60, 2, 40)).cumsum(axis=2)
+    settings = {"max_steps": 3, "random_state": 0, **parameters}
+    transformer = FlowFMTransformer(16, **settings)
+    return ablation.Changed(transformer, constants).fit_transform(X)
+
+
+@pytest.fixture(scope="module")
+def default_features():
+    return features_of_variant({}, {})
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_variant_of_the_ablation_changes_the_features(name, default_features):
+    changed = features_of_variant(*SHORT[name])
+    assert changed.shape == default_features.shape
+    assert not np.allclose(changed, default_features, atol=1e-4)
+    assert np.array_equal(features_of_variant({}, {}), default_features)
