@@ -19,6 +19,7 @@ CACHE_ROWS = 64
 CACHE_SHARE = 0.4
 N_NEIGHBOURS = 5
 NEIGHBOUR_SHARE = 0.5
+MAX_CANDIDATES = 20_000
 
 
 def private_generator(seed: int, device: str = "cpu") -> torch.Generator:
@@ -103,31 +104,31 @@ class LiveViews:
         return features, *views
 
 
-def nearest_rows(features: torch.Tensor, n_train: int) -> torch.Tensor:
-    """Return the positions of each row's nearest others among the first ``n_train``.
+def nearest_rows(features: torch.Tensor, n_candidates: int) -> torch.Tensor:
+    """Return the positions of each row's nearest others among the first ones.
 
     Near is a small angle between features.
 
     Parameters
     ----------
     features : Tensor of shape (n, n_features)
-        Centred features of training rows, then of held-out ones.
-    n_train : int
-        How many of them are training rows.
+        Centred features of the rows.
+    n_candidates : int
+        How many of the rows, from the first, can be neighbours.
 
     Returns
     -------
     Tensor of shape (n, n_neighbours), int
         Five neighbours, fewer where there are fewer; of a lonely row itself.
     """
-    k = min(N_NEIGHBOURS, n_train - 1)
+    k = min(N_NEIGHBOURS, n_candidates - 1)
     if k < 1:
         return torch.arange(len(features), device=features.device)[:, None]
     unit = F.normalize(features, dim=1).cpu().numpy()
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(unit[:n_train])
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(unit[:n_candidates])
     near = [search.kneighbors(return_distance=False)]
-    if n_train < len(unit):
-        near.append(search.kneighbors(unit[n_train:], return_distance=False))
+    if n_candidates < len(unit):
+        near.append(search.kneighbors(unit[n_candidates:], return_distance=False))
     return torch.from_numpy(np.concatenate(near)).to(features.device)
 
 
@@ -150,7 +151,8 @@ class CachedViews:
     two : bool
         Whether an alignment term needs a second view.
     index, held_out : Tensor of int
-        Rows to prepare, in this order; neighbours are sought in ``index``.
+        Rows to prepare, in this order; neighbours are sought among the first 20,000
+        of ``index``.
     generator : torch.Generator
         Draws the views.
     budget : Budget
@@ -189,7 +191,8 @@ class CachedViews:
         prepared = wanted[: len(self.features)]
         self.position = torch.full((len(rows),), -1)
         self.position[prepared] = torch.arange(len(prepared))
-        self.near = nearest_rows(self.features[:, 0], len(self.index)) if two else None
+        n_candidates = min(len(self.index), MAX_CANDIDATES)
+        self.near = nearest_rows(self.features[:, 0], n_candidates) if two else None
 
     def __call__(self, index, x_1, generator):
         at = self.position[index].to(self.features.device)

@@ -76,6 +76,13 @@ def test_half_of_the_second_views_are_of_a_near_row(model, rows):
     assert torch.allclose(drawn, torch.full((5,), 0.2), atol=0.03)
 
 
+def test_neighbours_are_sought_among_a_bounded_number_of_rows(model, rows, monkeypatch):
+    monkeypatch.setattr("skflowfm._draws.MAX_CANDIDATES", 40)
+    views = cached(model, rows)
+    assert len(views.near) == len(rows)
+    assert views.near.max() < 40
+
+
 def test_near_rows_are_those_at_the_smallest_angle_among_the_training_rows():
     rng = np.random.default_rng(3)
     features = rng.normal(size=(30, 4)).astype(np.float32)
