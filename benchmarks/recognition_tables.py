@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 N_BOOTSTRAP = 10_000
+RIVALS = "minirocket", "statistics-forest"
 
 
 def read_rows(paths):
@@ -48,13 +49,18 @@ def score_table(rows):
         folds = of_method[of_method["fold"] != "all"]
         line["dim"] = f"{folds['dim'].median():.0f}"
         for fraction in fractions:
-            subjects = by_subject(folds[folds["label_fraction"] == fraction])[method]
-            spread = f"{subjects.mean():.3f}±{subjects.std():.3f}"
-            line[f"subject F1 {fraction:.0%}"] = spread
+            shown = folds[folds["label_fraction"] == fraction]
+            line[f"subject F1 {fraction:.0%}"] = "-"
+            if len(shown):
+                subjects = by_subject(shown)[method]
+                spread = f"{subjects.mean():.3f}±{subjects.std():.3f}"
+                line[f"subject F1 {fraction:.0%}"] = spread
         pooled = of_method[of_method["metric"] == "pooled_macro_f1"]
         for fraction in fractions:
             value = pooled.loc[pooled["label_fraction"] == fraction, "value"].mean()
-            line[f"pooled F1 {fraction:.0%}"] = f"{value:.3f}"
+            line[f"pooled F1 {fraction:.0%}"] = (
+                "-" if np.isnan(value) else f"{value:.3f}"
+            )
         once = folds[folds["label_fraction"] == fractions[0]]
         once = once.drop_duplicates(["seed", "fold"])
         fit = (once["fit_seconds"] + once["classifier_seconds"]).mean()
@@ -80,9 +86,29 @@ def difference_table(rows, reference):
     return pd.DataFrame(lines).T
 
 
-def print_tables(paths, reference="flowfm"):
+def over_sets(rows, reference):
+    """`reference` minus the others and the better rival, mean over the data sets.
+
+    Sets count alike; each comparison takes the sets on which both were run.
+    """
+    rows = rows[rows["metric"] == "subject_macro_f1"]
+    keys = ["label_fraction", "dataset"]
+    scores = rows.pivot_table("value", keys, "method", aggfunc="mean")
+    rivals = [name for name in RIVALS if name in scores]
+    if rivals:
+        scores["the better rival"] = scores[rivals].max(axis=1, skipna=False)
+    differences = (-scores.drop(columns=reference)).add(scores[reference], axis=0)
+    by_fraction = differences.groupby("label_fraction", sort=False).agg(
+        ["mean", "count"]
+    )
+    return by_fraction.sort_index(ascending=False).T.unstack().round(3)
+
+
+def print_tables(paths, reference="flowfm", seeds=None):
     """Print the scores, and the differences to `reference`, for each data set."""
     rows = read_rows(paths)
+    if seeds is not None:
+        rows = rows[rows["seed"].isin(seeds)]
     for (dataset, protocol), part in rows.groupby(["dataset", "protocol"], sort=False):
         n_subjects = part.loc[part["fold"] != "all", "subject"].nunique()
         n_seeds = part["seed"].nunique()
@@ -96,6 +122,9 @@ def print_tables(paths, reference="flowfm"):
                 "difference in F1 [95 % interval] subjects where it is better"
             )
             print(difference_table(part, reference).to_string())
+    if rows["dataset"].nunique() > 1 and reference in set(rows["method"]):
+        print(f"\n{reference} minus the others, mean over data sets, and how many")
+        print(over_sets(rows, reference).to_string())
     sys.stdout.flush()
 
 
@@ -103,5 +132,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", metavar="FILE.csv")
     parser.add_argument("--reference", default="flowfm")
+    parser.add_argument("--seeds", nargs="+", type=int, help="all by default")
     arguments = parser.parse_args()
-    print_tables(arguments.files, arguments.reference)
+    print_tables(arguments.files, arguments.reference, arguments.seeds)

@@ -246,6 +246,26 @@ def test_bootstrap_interval_agrees_with_the_normal_one_for_many_subjects():
     assert high == pytest.approx(differences.mean() + half, abs=0.1 * half)
 
 
+def test_means_over_sets_count_sets_alike_and_only_where_both_were_run():
+    scores = [
+        ("a", "flowfm", 1.0, 0.8),
+        ("a", "minirocket", 1.0, 0.7),
+        ("a", "statistics-forest", 1.0, 0.75),
+        ("b", "flowfm", 1.0, 0.5),
+        ("b", "minirocket", 1.0, 0.6),
+        ("b", "statistics-forest", 1.0, 0.2),
+        ("c", "flowfm", 1.0, 0.9),
+        ("c", "statistics-forest", 1.0, 0.1),
+    ]
+    columns = ["dataset", "method", "label_fraction", "value"]
+    rows = pd.DataFrame(scores, columns=columns).assign(metric="subject_macro_f1")
+    rows = pd.concat([rows, rows[rows["dataset"] == "a"]])  # a set with more subjects
+    table = tables.over_sets(rows, "flowfm")[1.0]
+    assert table.loc["minirocket"].tolist() == [0.0, 2]
+    assert table.loc["statistics-forest"].tolist() == [pytest.approx(0.383), 3]
+    assert table.loc["the better rival"].tolist() == [pytest.approx(-0.025), 2]
+
+
 # ------------------------------------------------------------------------- ablation
 ablation = load_by_path("recognition_ablation")
 SHORT = {
