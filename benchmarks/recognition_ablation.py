@@ -108,9 +108,9 @@ def variants():
         "alignment only": ({"alignment": 1e4}, {}),
         "alignment: VICReg": ({}, {"_training.info_nce": vicreg}),
         "paper's loss": ({"views": None, "alignment": 0.0}, {}),
-        "near rows: never": ({}, {"_draws.NEIGHBOUR_SHARE": 0.0}),
-        "near rows: always": ({}, {"_draws.NEIGHBOUR_SHARE": 1.0}),
-        "near rows, no views": ({"views": None}, {"_draws.NEIGHBOUR_SHARE": 1.0}),
+        "near rows: never": ({}, {"_positives.NEIGHBOUR_SHARE": 0.0}),
+        "near rows: always": ({}, {"_positives.NEIGHBOUR_SHARE": 1.0}),
+        "near rows, no views": ({"views": None}, {"_positives.NEIGHBOUR_SHARE": 1.0}),
     }
     for name, constants in window_view_parts().items():
         changed[name] = ({}, constants)

@@ -202,6 +202,29 @@ def test_labels_are_drawn_in_proportion_with_at_least_one_per_class():
     np.testing.assert_array_equal(protocol.draw_labels(y, 1.0, seed=0), np.arange(253))
 
 
+@pytest.fixture
+def archive(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)  # it imports its neighbours by name
+    return load_by_path("archive")
+
+
+def test_stretching_keeps_a_straight_line_and_a_series_of_that_length(archive):
+    line, same = np.linspace(2, 5, 7)[None], np.array([[0.0, 3.0, 1.0, 4.0]])
+    stretched = archive.stretched([line, same], 4)
+    np.testing.assert_allclose(stretched[:, 0], [[2, 3, 4, 5], [0, 3, 1, 4]], rtol=1e-6)
+
+
+def test_few_labels_are_five_of_each_class_or_all_there_are(archive):
+    y = np.repeat([4, 7, 9], [30, 3, 5])
+    rows = archive.few_labels(y, 0)
+    assert dict(zip(*np.unique(y[rows], return_counts=True), strict=True)) == {
+        4: 5,
+        7: 3,
+        9: 5,
+    }
+    assert not np.array_equal(rows, archive.few_labels(y, 1))
+
+
 def test_a_subject_is_scored_on_the_classes_it_performed():
     groups = np.array(["a"] * 4 + ["b"] * 2)
     y = np.array([0, 0, 1, 1, 2, 2])

@@ -7,15 +7,13 @@ from sklearn.decomposition import PCA
 
 from skflowfm import FlowFMTransformer
 from skflowfm._draws import (
-    CACHE_ROWS,
     MIN_POOL,
     VISITS_PER_ROW,
-    CachedViews,
     ignore,
-    nearest_rows,
     pool,
     private_generator,
 )
+from skflowfm._positives import CACHE_ROWS, CachedViews, nearest_rows
 from skflowfm._training import Budget
 from skflowfm._validation import Rows
 from skflowfm.nets import PrincipalComponents
@@ -77,7 +75,7 @@ def test_half_of_the_second_views_are_of_a_near_row(model, rows):
 
 
 def test_neighbours_are_sought_among_a_bounded_number_of_rows(model, rows, monkeypatch):
-    monkeypatch.setattr("skflowfm._draws.MAX_CANDIDATES", 40)
+    monkeypatch.setattr("skflowfm._positives.MAX_CANDIDATES", 40)
     views = cached(model, rows)
     assert len(views.near) == len(rows)
     assert views.near.max() < 40
