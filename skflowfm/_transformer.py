@@ -63,9 +63,10 @@ class FlowFMTransformer(
     ----------
     n_components : int, default=None
         Size of the representation. None takes 256, or four thirds of the number of
-        values of a row if that is less. A quarter of it, with half of the variance, is
-        learned; the rest are principal components of the features below. More keeps
-        more detail and costs little time; with few labels downstream, fewer is safer.
+        values of a row if that is less. A quarter of it, with half of the variance
+        (less below 500 rows), is learned; the rest are principal components of the
+        features below. More keeps more detail and costs little time; with few labels
+        downstream, fewer is safer.
     encoder : nn.Module, default=None
         Maps standardised rows to (n, n_components); cloned with its weights, for
         example a :class:`~skflowfm.nets.ConvEncoder`. None builds a

@@ -228,6 +228,19 @@ def test_axes_are_inverted(correlated):
     torch.testing.assert_close(axes.inverse(axes(fresh)), fresh, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("n", "share"), [(25, 0.05), (250, 0.5), (500, 1.0), (900, 1.0)]
+)
+def test_the_learned_part_is_trusted_as_far_as_there_are_rows(n, share):
+    z = normal(n, 6) * torch.tensor([3.0, 2.0, 1.0, 1.0, 0.02, 0.01])
+    axes = PrincipalAxes(6)
+    axes.fit(z, n_fixed=4)
+    back = axes(z) @ axes.axes.T  # the rotation undone, the balance kept
+    variance = back.var(dim=0, correction=0)
+    assert variance[4:].sum() / variance[:4].sum() == pytest.approx(share, rel=1e-3)
+    torch.testing.assert_close(axes.inverse(axes(z)), z, rtol=1e-4, atol=1e-4)
+
+
 def test_signs_of_axes_are_fixed(correlated):
     axes = fitted_axes(correlated)
     order = torch.randperm(500, generator=torch.Generator().manual_seed(2))

@@ -12,6 +12,7 @@ from ..ode import integrate
 from .layers import bounded
 
 FIRST_AXIS_DEVIATION = 4.0
+TRUSTED_ROWS = 500
 
 
 class PrincipalAxes(nn.Module):
@@ -21,7 +22,7 @@ class PrincipalAxes(nn.Module):
     would lift noise to the size of signal; one gain (the first component gets standard
     deviation 4) suits a linear model with its default penalty and iterations. Where
     part of z was fixed before training, the learned rest is first given the same
-    variance in all.
+    variance in all, or n / 500 of it where there are only n < 500 rows to learn from.
 
     **Shape.** z and output: (n, n_components).
     """
@@ -48,7 +49,8 @@ class PrincipalAxes(nn.Module):
         fixed, learned = variance[:n_fixed].sum(), variance[n_fixed:].sum()
         self.balance.fill_(1.0)
         if fixed > 0 and learned > 0:
-            self.balance[n_fixed:] = (fixed / learned).sqrt()
+            trust = min(1.0, len(z) / TRUSTED_ROWS)
+            self.balance[n_fixed:] = (trust * fixed / learned).sqrt()
         centred = ((z - mean) * self.balance).double().cpu()
         covariance = centred.T @ centred / max(len(z) - 1, 1)
         variance, axes = torch.linalg.eigh(covariance)
