@@ -5,7 +5,7 @@
 Several files are joined: baselines need to run once only. Subjects are the unit: scores
 of a subject are averaged over seeds, then compared. The interval of a difference is
 a percentile bootstrap over subjects; with fewer than about 15 subjects it is too
-narrow.
+narrow. `--markdown` prints the tables of README.md, with the sets side by side.
 """
 
 import argparse
@@ -104,11 +104,68 @@ def over_sets(rows, reference):
     return by_fraction.sort_index(ascending=False).T.unstack().round(3)
 
 
-def print_tables(paths, reference="flowfm", seeds=None):
+def beside_each_other(rows, cell, methods):
+    """Markdown: a line for each method, a column for each set; `cell` fills them."""
+    sets = list(rows["dataset"].unique())
+    lines = ["| | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
+    for method in methods:
+        cells = [cell(rows[rows["dataset"] == name], method) for name in sets]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def score_cell(part, method):
+    """Mean over subjects at each share of the labels, all first."""
+    part = part[(part["method"] == method) & (part["metric"] == "subject_macro_f1")]
+    subjects = part.groupby(["label_fraction", "subject"])["value"].mean()
+    means = subjects.groupby("label_fraction").mean().sort_index(ascending=False)
+    texts = [without_zero(f"{value:.3f}") for value in means]
+    if len(means) and means.index[0] < 1:
+        texts.insert(0, "-")
+    return " / ".join(texts)
+
+
+def difference_cell(part, reference, method):
+    """`reference` minus `method` with its interval; bold where that excludes 0."""
+    texts = []
+    for fraction in sorted(part["label_fraction"].unique(), reverse=True):
+        subjects = by_subject(part[part["label_fraction"] == fraction])
+        if not {reference, method} <= set(subjects):
+            continue
+        differences = (subjects[reference] - subjects[method]).dropna()
+        low, high = bootstrap_interval(differences)
+        mean = without_zero(f"{differences.mean():+.3f}")
+        mean = f"**{mean}**" if low > 0 or high < 0 else mean
+        interval = f"[{low:.3f}, {high:.3f}]"
+        texts.append(f"{mean} {without_zero(interval)}")
+    return " / ".join(texts)
+
+
+def without_zero(text):
+    """0.123 as .123."""
+    return text.replace("0.", ".")
+
+
+def print_markdown(rows, reference):
+    """Print scores, and differences to `reference`, with the sets side by side."""
+    methods = rows["method"].unique()
+    print(beside_each_other(rows, score_cell, methods))
+    print(f"\n{reference} minus:\n")
+    others = [method for method in methods if method != reference]
+    print(
+        beside_each_other(
+            rows, lambda part, method: difference_cell(part, reference, method), others
+        )
+    )
+
+
+def print_tables(paths, reference="flowfm", seeds=None, markdown=False):
     """Print the scores, and the differences to `reference`, for each data set."""
     rows = read_rows(paths)
     if seeds is not None:
         rows = rows[rows["seed"].isin(seeds)]
+    if markdown:
+        return print_markdown(rows, reference)
     for (dataset, protocol), part in rows.groupby(["dataset", "protocol"], sort=False):
         n_subjects = part.loc[part["fold"] != "all", "subject"].nunique()
         n_seeds = part["seed"].nunique()
@@ -133,5 +190,8 @@ if __name__ == "__main__":
     parser.add_argument("files", nargs="+", metavar="FILE.csv")
     parser.add_argument("--reference", default="flowfm")
     parser.add_argument("--seeds", nargs="+", type=int, help="all by default")
+    parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args()
-    print_tables(arguments.files, arguments.reference, arguments.seeds)
+    print_tables(
+        arguments.files, arguments.reference, arguments.seeds, arguments.markdown
+    )

@@ -289,6 +289,22 @@ def test_means_over_sets_count_sets_alike_and_only_where_both_were_run():
     assert table.loc["the better rival"].tolist() == [pytest.approx(-0.025), 2]
 
 
+def test_markdown_has_the_differences_of_the_scores_beside_each_other(capsys):
+    scores = {"flowfm": [0.9, 0.7, 0.8], "minirocket": [0.8, 0.6, 0.7]}
+    rows = [
+        {"dataset": name, "method": method, "label_fraction": fraction}
+        | {"subject": str(subject), "metric": "subject_macro_f1", "value": value}
+        for method, values in scores.items()
+        for name, fraction in (("a", 1.0), ("a", 0.1), ("b", 0.1))
+        for subject, value in enumerate(values)
+    ]
+    tables.print_markdown(pd.DataFrame(rows), "flowfm")
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "| flowfm | .800 / .800 | - / .800 |" in lines
+    cell = "**+.100** [.100, .100]"
+    assert f"| minirocket | {cell} / {cell} | {cell} |" in lines
+
+
 # ------------------------------------------------------------------------- ablation
 ablation = load_by_path("recognition_ablation")
 SHORT = {
