@@ -50,6 +50,34 @@ def vicreg(z_a, z_b):
     return loss / 25
 
 
+def sigreg(z_a, z_b, n_slices=64, weight=0.05):
+    """Agreement, and projections that look normal (Balestriero, LeCun, "LeJEPA", 2025).
+
+    Normal by the test of Epps and Pulley: the characteristic function of each
+    projection beside the one of N(0, 1).
+    """
+    rng = torch.Generator().manual_seed(0)
+    slices = torch.randn(z_a.shape[1], n_slices, generator=rng).to(z_a.device)
+    t = torch.linspace(-5, 5, 17, device=z_a.device)
+    normal = (-t.square() / 2).exp()
+    misfit = 0.0
+    for z in (z_a, z_b):
+        angle = (z @ F.normalize(slices, dim=0))[..., None] * t  # (n, n_slices, 17)
+        real, imaginary = angle.cos().mean(dim=0), angle.sin().mean(dim=0)
+        distance = ((real - normal).square() + imaginary.square()) * normal
+        misfit = misfit + len(z) * torch.trapezoid(distance, t).mean() / 2
+    return (1 - weight) * F.mse_loss(z_a, z_b) + weight * misfit
+
+
+def dispersive(z_a, z_b, temperature=0.5):
+    """Rows apart from each other, no pairs (Wang, He, "Diffuse and Disperse", 2025)."""
+    loss = 0.0
+    for z in (z_a, z_b):
+        distance = torch.pdist(z).square() / z.shape[1]
+        loss = loss + torch.logsumexp(-distance / temperature, dim=0) / 2
+    return loss
+
+
 def uniform_time(n, generator):
     """Training times without the emphasis on the middle of the path."""
     return torch.rand(n, generator=generator, device=generator.device)
@@ -107,6 +135,8 @@ def variants():
         "flow loss only": ({"alignment": 0.0}, {}),
         "alignment only": ({"alignment": 1e4}, {}),
         "alignment: VICReg": ({}, {"_training.info_nce": vicreg}),
+        "alignment: SIGReg": ({}, {"_training.info_nce": sigreg}),
+        "alignment: dispersive": ({}, {"_training.info_nce": dispersive}),
         "paper's loss": ({"views": None, "alignment": 0.0}, {}),
         "near rows: never": ({}, {"_positives.NEIGHBOUR_SHARE": 0.0}),
         "near rows: always": ({}, {"_positives.NEIGHBOUR_SHARE": 1.0}),

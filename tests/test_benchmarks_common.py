@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.utils import Bunch
 
 from skflowfm import FlowFMTransformer
@@ -312,6 +313,23 @@ SHORT = {
     for name, change in ablation.variants().items()
     if not name.startswith(("default", "budget", "components"))
 }
+
+
+def test_sigreg_prefers_normal_projections_and_agreement():
+    rng = np.random.default_rng(0)
+    normal = torch.tensor(rng.normal(size=(500, 8)), dtype=torch.float32)
+    loss = ablation.sigreg(normal, normal)
+    for worse in (2 * normal, normal + 1, normal.sign() * normal.abs().sqrt()):
+        assert ablation.sigreg(worse, worse) > 1.5 * loss
+    assert ablation.sigreg(normal, normal.roll(1, 0)) > 10 * loss
+
+
+def test_dispersive_loss_pushes_rows_apart_and_ignores_pairs():
+    z = torch.tensor(np.random.default_rng(0).normal(size=(30, 4)))
+    assert ablation.dispersive(2 * z, 2 * z) < ablation.dispersive(z, z)
+    torch.testing.assert_close(
+        ablation.dispersive(z, z.roll(1, 0)), ablation.dispersive(z, z)
+    )
 
 
 def features_of_variant(parameters, constants):
