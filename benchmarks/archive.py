@@ -125,7 +125,8 @@ def main():
     )[arguments.methods]
     means = table.groupby("labels").mean()
     means.index = pd.MultiIndex.from_product([means.index, ["mean"]])
-    print(pd.concat([table, means]).sort_index(level=0, sort_remaining=False).round(3))
+    table = pd.concat([table, means]).sort_index(level=0, sort_remaining=False)
+    print(table.round(3).to_string())
 
 
 if __name__ == "__main__":
