@@ -215,6 +215,18 @@ def test_components_are_uncorrelated_sorted_and_of_deviation_four(correlated):
     assert (correlation - torch.eye(6)).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "first"), [(2, 4), (1000, 4), (2250, 8 / 3), (4000, 2), (10**6, 2)]
+)
+def test_more_rows_get_a_smaller_gain(correlated, n_rows, first):
+    axes = PrincipalAxes(6)
+    axes.fit(correlated, n_rows=n_rows)
+    deviation = axes(correlated)[:, 0].std().item()
+    assert deviation == pytest.approx(first, rel=1e-3)
+    fresh = 5 * normal(20, 6, seed=9)
+    torch.testing.assert_close(axes.inverse(axes(fresh)), fresh, rtol=1e-4, atol=1e-4)
+
+
 def test_axes_keep_distances_up_to_one_gain(correlated):
     axes = fitted_axes(correlated)
     before = torch.pdist(correlated[:50])

@@ -11,18 +11,33 @@ from ..flow_matching import joint_loss
 from ..ode import integrate
 from .layers import bounded
 
-FIRST_AXIS_DEVIATION = 4.0
+LARGEST_DEVIATION, SMALLEST_DEVIATION = 4.0, 2.0
+FULL_GAIN_ROWS = 1000
 TRUSTED_ROWS = 500
+
+
+def first_deviation(n_rows: int) -> float:
+    r"""Return the standard deviation that the first component is given.
+
+    A linear model's penalty is a constant, its loss a sum over rows. Up to 1,000 rows
+    the deviation is 4, then it falls as :math:`1 / \sqrt n`, which keeps the weight of
+    the penalty for each row. At 2, from 4,000 rows on, it stops, for the sake of those
+    who have labels for few of them.
+    """
+    deviation = (
+        LARGEST_DEVIATION * (FULL_GAIN_ROWS / max(n_rows, FULL_GAIN_ROWS)) ** 0.5
+    )
+    return max(deviation, SMALLEST_DEVIATION)
 
 
 class PrincipalAxes(nn.Module):
     """Rotation to principal axes and one global gain: an invertible affine map.
 
     The components come in order of variance and keep their ratios. Whitening them
-    would lift noise to the size of signal; one gain (the first component gets standard
-    deviation 4) suits a linear model with its default penalty and iterations. Where
-    part of z was fixed before training, the learned rest is first given the same
-    variance in all, or n / 500 of it where there are only n < 500 rows to learn from.
+    would lift noise to the size of signal; one gain (:func:`first_deviation`) suits a
+    linear model with its default penalty and iterations. Where part of z was fixed
+    before training, the learned rest is first given the same variance in all, or
+    n / 500 of it where there are only n < 500 rows to learn from.
 
     **Shape.** z and output: (n, n_components).
     """
@@ -34,7 +49,7 @@ class PrincipalAxes(nn.Module):
         self.register_buffer("axes", torch.eye(n_components))
         self.register_buffer("gain", torch.ones(()))
 
-    def fit(self, z: Tensor, n_fixed: int = 0) -> None:
+    def fit(self, z: Tensor, n_fixed: int = 0, n_rows: int | None = None) -> None:
         """Learn the map from the representations of the training rows.
 
         Parameters
@@ -43,7 +58,10 @@ class PrincipalAxes(nn.Module):
             The encoder's output.
         n_fixed : int, default=0
             How many of the first components were fixed before training.
+        n_rows : int, default=None
+            How many rows there are, if ``z`` has only some of them; sets the gain.
         """
+        first = first_deviation(n_rows or len(z))
         mean = z.mean(dim=0)
         variance = z.var(dim=0, correction=0)
         fixed, learned = variance[:n_fixed].sum(), variance[n_fixed:].sum()
@@ -60,7 +78,7 @@ class PrincipalAxes(nn.Module):
         deviation = variance[0].clamp_min(0).sqrt()
         self.mean.copy_(mean)
         self.axes.copy_(axes)
-        self.gain.fill_(FIRST_AXIS_DEVIATION / deviation if deviation > 1e-6 else 1.0)
+        self.gain.fill_(first / deviation if deviation > 1e-6 else 1.0)
 
     def forward(self, z: Tensor) -> Tensor:
         return (z - self.mean) * self.balance @ self.axes * self.gain
