@@ -38,7 +38,7 @@ from _common import (
     write_rows,
 )
 from _protocol import draw_labels, subject_folds, subject_scores
-from recognition_ablation import ablation
+from recognition_ablation import LastStage, WithStatistics, ablation
 from recognition_tables import print_tables
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
@@ -143,15 +143,25 @@ def stem_components(X_train, options):
     return Altered(transformer, alter), classifier
 
 
+def with_encoder(kind):
+    """An encoder of one's own, ``kind(window_shape, n_components)``, for the stem."""
+
+    def build(X_train, options):
+        transformer, classifier = flowfm(X_train, options)
+        torch.manual_seed(options.seed)
+        size = options.n_components or CONV_DIM
+        encoder = kind(X_train.shape[1:], size)
+        return transformer.set_params(encoder=encoder, n_components=size), classifier
+
+    return build
+
+
 def conv(X_train, options):
     """A plain convolutional encoder in place of the fixed stem."""
     from skflowfm.nets import ConvEncoder
 
-    transformer, classifier = flowfm(X_train, options)
-    torch.manual_seed(options.seed)
-    size = options.n_components or CONV_DIM
-    encoder = ConvEncoder(X_train.shape[1], size)
-    return transformer.set_params(encoder=encoder, n_components=size), classifier
+    build = with_encoder(lambda shape, size: ConvEncoder(shape[0], size))
+    return build(X_train, options)
 
 
 def pca(X_train, options):
@@ -213,6 +223,12 @@ METHODS = {
 ABLATION = {
     **ablation(flowfm),
     "learned stem": conv,
+    "learned stem, last stage only": with_encoder(
+        lambda shape, size: LastStage(shape[0], size)
+    ),
+    "learned stem + statistics": with_encoder(
+        lambda shape, size: WithStatistics(shape[0], size, shape[1])
+    ),
     "stem's components only": stem_components,
     "untrained": untrained(flowfm),
     "random throughout": flowfm_random,
@@ -263,7 +279,7 @@ def run_fold(method, data, train, test, fractions, options):
         )
 
 
-def run_dataset(data, methods, n_folds, fractions, options, out):
+def run_dataset(data, methods, n_folds, fractions, options, out, first_folds=None):
     """All methods on all folds of one data set with one seed, written to `out`."""
     folds = subject_folds(data, n_folds, options.seed)
     n_subjects = len(np.unique(data.groups))
@@ -277,7 +293,7 @@ def run_dataset(data, methods, n_folds, fractions, options, out):
         flush=True,
     )
     pooled = {}
-    for fold, (train, test) in enumerate(folds):
+    for fold, (train, test) in enumerate(folds[:first_folds]):
         for name, method in methods.items():
             results = run_fold(method, data, train, test, fractions, options)
             said = f"  fold {fold + 1}/{len(folds)} {name}:"
@@ -294,6 +310,8 @@ def run_dataset(data, methods, n_folds, fractions, options, out):
                 write_rows(out, new)
                 said += f" F1 {np.mean(list(scores.values())):.3f} ({fraction:.0%}),"
             print(f"{said} fit {measured['fit_seconds']:.1f} s", flush=True)
+    if first_folds:
+        return
     for (name, fraction), predicted in pooled.items():
         key = {**common, "method": name, "label_fraction": fraction}
         value = np.mean(
@@ -343,6 +361,7 @@ def parse_arguments():
     add("--ablation", action="store_true", help="--methods are variants of the default")
     add("--seeds", nargs="+", type=int, default=[0])
     add("--folds", type=int, default=5, help="0 leaves one subject out at a time")
+    add("--first-folds", type=int, help="only so many of the folds")
     add("--label-fractions", nargs="+", type=float, default=[1.0, 0.1, 0.01])
     add("--label-draws", type=int, default=5, help="of a share of the labels")
     add("--n-components", type=int, help="size of z, and of the PCA")
@@ -408,7 +427,15 @@ def main():
         for seed in arguments.seeds:
             seeded = replace(options, seed=seed)
             fractions = arguments.label_fractions
-            run_dataset(data, methods, arguments.folds, fractions, seeded, out)
+            run_dataset(
+                data,
+                methods,
+                arguments.folds,
+                fractions,
+                seeded,
+                out,
+                arguments.first_folds,
+            )
     if n_sets == 0 or not methods:
         sys.exit("nothing was run: no data file found, or no method available")
     print_tables([out], "default" if arguments.ablation else "flowfm")

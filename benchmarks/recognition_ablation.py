@@ -7,11 +7,18 @@ constant of the package. A variant is a method like any other there.
 """
 
 from contextlib import ExitStack
+from functools import partial
 from unittest.mock import patch
 
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch.nn import functional as F
+
+from skflowfm.nets import ConvEncoder, FeatureEncoder, WindowVelocityField
+from skflowfm.nets.encoder import pool_time
+from skflowfm.nets.layers import ZeroLinear, bounded
+from skflowfm.nets.stem import StatisticsBlock
+from skflowfm.nets.velocity_field import PatchBlock
 
 
 class Changed(TransformerMixin, BaseEstimator):
@@ -76,6 +83,66 @@ def dispersive(z_a, z_b, temperature=0.5):
         distance = torch.pdist(z).square() / z.shape[1]
         loss = loss + torch.logsumexp(-distance / temperature, dim=0) / 2
     return loss
+
+
+class Residual(FeatureEncoder):
+    """All of z starts as the components; training adds a residual that starts at 0."""
+
+    def __init__(self, n_features, n_components, width=512):
+        super().__init__(n_features, n_components, width)
+        self.n_fixed, self.n_learned = 0, n_components
+        self.net[-1] = ZeroLinear(width, n_components)
+
+    def forward(self, features):
+        start = features[:, : self.n_learned]
+        return start + bounded(self.net(features))
+
+
+class LastStage(ConvEncoder):
+    """Reads the pooled last stage alone, not every stage and not the window itself."""
+
+    def __init__(self, n_channels, n_components):
+        super().__init__(n_channels, n_components)
+        n_last = 3 * self.stages[-1][0].out_channels
+        self.norm = torch.nn.LayerNorm(n_last)
+        self.project = torch.nn.Linear(n_last, n_components)
+
+    def forward(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        return self.project(self.norm(pool_time(x)))
+
+
+class WithStatistics(ConvEncoder):
+    """Its pooled stages and the hand-made block of the stem, side by side."""
+
+    def __init__(self, n_channels, n_components, n_timesteps):
+        super().__init__(n_channels, n_components)
+        self.statistics = StatisticsBlock(n_channels, n_timesteps)
+        n_features = self.statistics.n_features
+        self.weigh = torch.nn.Sequential(
+            torch.nn.LayerNorm(n_features), torch.nn.Linear(n_features, n_components)
+        )
+
+    def forward(self, x):
+        return super().forward(x) + self.weigh(self.statistics(x))
+
+
+class Unconditioned(PatchBlock):
+    """A block that knows neither time nor z."""
+
+    def forward(self, h, condition):
+        return super().forward(h, torch.zeros_like(condition))
+
+
+class FirstBlockKnows(WindowVelocityField):
+    """Time and z reach the first block and the summary, not every block."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        width = self.norm.normalized_shape[0]
+        for k in range(1, len(self.blocks)):
+            self.blocks[k] = Unconditioned(width, 2**k)
 
 
 def uniform_time(n, generator):
@@ -156,6 +223,18 @@ def variants():
     for share, said in ((2, "half"), (1, "all")):
         constants = {"nets.encoder.LEARNED_SHARE": share}
         changed[f"learned: {said} of z"] = ({}, constants)
+    changed["start: components + residual"] = (
+        {},
+        {"_building.FeatureEncoder": Residual},
+    )
+    changed["conditioning: first block only"] = (
+        {},
+        {"_building.WindowVelocityField": FirstBlockKnows},
+    )
+    for n_blocks in (1, 8):
+        deep = partial(WindowVelocityField, n_blocks=n_blocks)
+        constants = {"_building.WindowVelocityField": deep}
+        changed[f"blocks of the velocity field: {n_blocks}"] = ({}, constants)
     changed["times: uniform"] = ({}, {"_draws.sample_time": uniform_time})
     for size in (16, 32, 64, 128, 512):
         changed[f"components: {size}"] = ({"n_components": size}, {})

@@ -334,7 +334,7 @@ def test_dispersive_loss_pushes_rows_apart_and_ignores_pairs():
 
 def features_of_variant(parameters, constants):
     X = np.random.default_rng(0).normal(size=(60, 2, 40)).cumsum(axis=2)
-    settings = {"max_steps": 3, "random_state": 0, **parameters}
+    settings = {"max_steps": 12, "random_state": 0, **parameters}
     transformer = FlowFMTransformer(16, **settings)
     return ablation.Changed(transformer, constants).fit_transform(X)
 
