@@ -279,7 +279,7 @@ def run_fold(method, data, train, test, fractions, options):
         )
 
 
-def run_dataset(data, methods, n_folds, fractions, options, out, first_folds=None):
+def run_dataset(data, methods, n_folds, fractions, options, out, one_fold=False):
     """All methods on all folds of one data set with one seed, written to `out`."""
     folds = subject_folds(data, n_folds, options.seed)
     n_subjects = len(np.unique(data.groups))
@@ -293,7 +293,9 @@ def run_dataset(data, methods, n_folds, fractions, options, out, first_folds=Non
         flush=True,
     )
     pooled = {}
-    for fold, (train, test) in enumerate(folds[:first_folds]):
+    for fold, (train, test) in enumerate(folds):
+        if one_fold and fold != options.seed % len(folds):
+            continue
         for name, method in methods.items():
             results = run_fold(method, data, train, test, fractions, options)
             said = f"  fold {fold + 1}/{len(folds)} {name}:"
@@ -310,7 +312,7 @@ def run_dataset(data, methods, n_folds, fractions, options, out, first_folds=Non
                 write_rows(out, new)
                 said += f" F1 {np.mean(list(scores.values())):.3f} ({fraction:.0%}),"
             print(f"{said} fit {measured['fit_seconds']:.1f} s", flush=True)
-    if first_folds:
+    if one_fold:
         return
     for (name, fraction), predicted in pooled.items():
         key = {**common, "method": name, "label_fraction": fraction}
@@ -361,7 +363,7 @@ def parse_arguments():
     add("--ablation", action="store_true", help="--methods are variants of the default")
     add("--seeds", nargs="+", type=int, default=[0])
     add("--folds", type=int, default=5, help="0 leaves one subject out at a time")
-    add("--first-folds", type=int, help="only so many of the folds")
+    add("--fold-per-seed", action="store_true", help="seed s has fold s alone")
     add("--label-fractions", nargs="+", type=float, default=[1.0, 0.1, 0.01])
     add("--label-draws", type=int, default=5, help="of a share of the labels")
     add("--n-components", type=int, help="size of z, and of the PCA")
@@ -434,7 +436,7 @@ def main():
                 fractions,
                 seeded,
                 out,
-                arguments.first_folds,
+                arguments.fold_per_seed,
             )
     if n_sets == 0 or not methods:
         sys.exit("nothing was run: no data file found, or no method available")

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from skflowfm.nets import ConvEncoder, FeatureEncoder, WindowVelocityField
 from skflowfm.nets.encoder import pool_time
-from skflowfm.nets.layers import ZeroLinear, bounded
+from skflowfm.nets.layers import ZeroLinear
 from skflowfm.nets.stem import StatisticsBlock
 from skflowfm.nets.velocity_field import PatchBlock
 
@@ -88,14 +88,10 @@ def dispersive(z_a, z_b, temperature=0.5):
 class Residual(FeatureEncoder):
     """All of z starts as the components; training adds a residual that starts at 0."""
 
-    def __init__(self, n_features, n_components, width=512):
-        super().__init__(n_features, n_components, width)
+    def __init__(self, n_features, n_components, width=512, continues=True):
+        super().__init__(n_features, n_components, width, continues=True)
         self.n_fixed, self.n_learned = 0, n_components
         self.net[-1] = ZeroLinear(width, n_components)
-
-    def forward(self, features):
-        start = features[:, : self.n_learned]
-        return start + bounded(self.net(features))
 
 
 class LastStage(ConvEncoder):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import torch
 from torch import nn
@@ -91,7 +92,8 @@ def build_model(estimator, rows, some, generator):
     if encoder is None:
         stem = Stem(*rows.row_shape) if rows.is_windows else table_stem(some)
         stem.fit(some[:STEM_ROWS], generator)
-        encoder = on_meta(FeatureEncoder, generator, stem.n_features, n_components)
+        kind = partial(FeatureEncoder, continues=not rows.is_windows)
+        encoder = on_meta(kind, generator, stem.n_features, n_components)
     velocity_field = copy.deepcopy(estimator.velocity_field)
     if velocity_field is None:
         kind = WindowVelocityField if rows.is_windows else VectorVelocityField
