@@ -6,6 +6,12 @@ a value alone says little: two groups of people differ too.
 * :func:`c2st_auc`: can a classifier tell real from synthetic?
 * :func:`train_on_synthetic`: does a classifier trained on synthetic rows work?
 * :func:`log_psd_distance`: do the spectra agree?
+* :func:`autocorrelation_distance`, :func:`cross_correlation_distance`: does a window
+  depend on its past, and channel on channel, as real ones do?
+* :func:`precision_recall`: do synthetic rows lie where real ones do, and everywhere
+  they do (density and coverage as well)?
+* :func:`frechet_distance`, :func:`mmd`: how far apart are the two clouds in a space of
+  features, and is that more than chance?
 * :func:`nearest_neighbour_copy`: are training rows being repeated?
 
 Windows are 3-D ``(n_windows, n_channels, n_timesteps)``, tables 2-D
@@ -13,17 +19,35 @@ Windows are 3-D ``(n_windows, n_channels, n_timesteps)``, tables 2-D
 """
 
 from skflowfm.metrics._copy import nearest_neighbour_copy
-from skflowfm.metrics._result import MetricResult, TransferResult, TransferScore
+from skflowfm.metrics._dependence import (
+    autocorrelation_distance,
+    cross_correlation_distance,
+)
+from skflowfm.metrics._distribution import frechet_distance, mmd, precision_recall
+from skflowfm.metrics._result import (
+    CoverageResult,
+    MetricResult,
+    PermutationResult,
+    TransferResult,
+    TransferScore,
+)
 from skflowfm.metrics._spectrum import log_psd_distance
 from skflowfm.metrics._transfer import train_on_synthetic
 from skflowfm.metrics._two_sample import c2st_auc
 
 __all__ = [
+    "CoverageResult",
     "MetricResult",
+    "PermutationResult",
     "TransferResult",
     "TransferScore",
+    "autocorrelation_distance",
     "c2st_auc",
+    "cross_correlation_distance",
+    "frechet_distance",
     "log_psd_distance",
+    "mmd",
     "nearest_neighbour_copy",
+    "precision_recall",
     "train_on_synthetic",
 ]

@@ -45,6 +45,42 @@ def representation_features(X):
     return window_features(X) if X.ndim == 3 else X
 
 
+def embed(embedding, *samples):
+    """Return each sample as points in one space.
+
+    Parameters
+    ----------
+    embedding : None, fitted transformer or callable
+        None is :func:`representation_features`, each standardised by the first sample;
+        otherwise what ``transform`` or the call returns, as it is.
+    *samples : ndarray
+        Windows or tables; the first is the reference.
+
+    Returns
+    -------
+    points : list of ndarray of shape (n, n_features)
+    """
+    if embedding is None:
+        points = [representation_features(X) for X in samples]
+        mean, scale = points[0].mean(axis=0), points[0].std(axis=0)
+        scale = np.where(scale > 1e-9 * (1 + np.abs(mean)), scale, 1.0)
+        return [(p - mean) / scale for p in points]
+    if not (hasattr(embedding, "transform") or callable(embedding)):
+        raise TypeError(
+            "embedding must be None, a fitted transformer or a callable that maps rows "
+            f"to features, got {embedding!r}."
+        )
+    function = getattr(embedding, "transform", embedding)
+    points = [np.asarray(function(X), dtype=np.float64) for X in samples]
+    for p, X in zip(points, samples, strict=True):
+        if p.ndim != 2 or len(p) != len(X) or not np.isfinite(p).all():
+            raise ValueError(
+                f"embedding must map {len(X)} rows to finite features of shape "
+                f"({len(X)}, n_features), got shape {p.shape}."
+            )
+    return points
+
+
 def window_features(X):
     """Describe each window by statistics of its values, differences and spectrum.
 
@@ -77,7 +113,7 @@ def window_features(X):
         _log_band_powers(X),
     ]
     flat = np.concatenate(per_channel, axis=-1).reshape(len(X), -1)
-    return np.concatenate([flat, _channel_correlations(X)], axis=1)
+    return np.concatenate([flat, channel_correlations(X)], axis=1)
 
 
 def _log_band_powers(X):
@@ -98,7 +134,8 @@ def power_floor(X, axis, relative=RELATIVE_POWER_FLOOR):
     return relative * np.where(mean_square > 0, mean_square, 1.0)
 
 
-def _channel_correlations(X):
+def channel_correlations(X):
+    """Correlation of each pair of channels within each window, 0 where one rests."""
     centred = X - X.mean(axis=-1, keepdims=True)
     energy = np.sum(centred**2, axis=-1)
     signal = energy > X.shape[-1] * power_floor(X, axis=-1)

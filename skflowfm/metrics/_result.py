@@ -24,6 +24,44 @@ class MetricResult:
 
 
 @dataclass(frozen=True)
+class PermutationResult(MetricResult):
+    """A measure with a test of "both samples have one law".
+
+    Attributes
+    ----------
+    p_value : float
+        Share of random relabellings whose measure is at least as large, in (0, 1].
+        Small: the laws differ. Large: this many rows could not show that they do.
+    """
+
+    p_value: float = 1.0
+
+
+@dataclass(frozen=True)
+class CoverageResult:
+    """How synthetic rows lie among the real ones; each field is a MetricResult.
+
+    Attributes
+    ----------
+    precision : MetricResult
+        Share of synthetic rows that lie where real ones do.
+    recall : MetricResult
+        Share of real rows that lie where synthetic ones do.
+    density : MetricResult
+        As precision, weighted by how many real neighbourhoods hold the row; may exceed
+        1. A real outlier raises it less.
+    coverage : MetricResult
+        Share of real rows with a synthetic one in their neighbourhood. Synthetic
+        outliers raise it less than recall.
+    """
+
+    precision: MetricResult
+    recall: MetricResult
+    density: MetricResult
+    coverage: MetricResult
+
+
+@dataclass(frozen=True)
 class TransferScore:
     """Macro-F1 on real test rows of one classifier trained on synthetic rows.
 

@@ -2,16 +2,13 @@
 
 import numpy as np
 
-from skflowfm.metrics._checks import check_rows, percentile_interval, private_generator
+from skflowfm.metrics._checks import check_rows, private_generator
 from skflowfm.metrics._features import (
     RELATIVE_POWER_FLOOR,
     power_floor,
     spectral_power,
 )
-from skflowfm.metrics._result import MetricResult
-
-N_SPLITS = 20
-N_BOOTSTRAP = 200
+from skflowfm.metrics._profile import profile_distance
 
 
 def log_psd_distance(
@@ -85,40 +82,4 @@ def log_psd_distance(
         np.log10(np.maximum(spectral_power(X), floor_power)).reshape(len(X), -1)
         for X in (X_real, X_synthetic)
     )
-    value = _distance(real.mean(axis=0), synthetic.mean(axis=0))
-    return MetricResult(
-        value,
-        _split_floor(real, len(synthetic), rng),
-        _bootstrap(real, synthetic, value, rng),
-    )
-
-
-def _distance(first, second):
-    return float(np.mean(np.abs(first - second)))
-
-
-def _split_floor(real, n_synthetic, rng):
-    half = len(real) // 2
-    distances = []
-    for _ in range(N_SPLITS):
-        order = rng.permutation(len(real))
-        halves = real[order[:half]], real[order[half : 2 * half]]
-        distances.append(_distance(*(rows.mean(axis=0) for rows in halves)))
-    size_ratio = (1 / len(real) + 1 / n_synthetic) / (2 / half)
-    return float(np.mean(distances) * np.sqrt(size_ratio))
-
-
-def _bootstrap(real, synthetic, value, rng):
-    draws = np.array(
-        [
-            _distance(_resampled_mean(real, rng), _resampled_mean(synthetic, rng))
-            for _ in range(N_BOOTSTRAP)
-        ]
-    )
-    low, high = percentile_interval(draws - draws.mean() + value)
-    return max(low, 0.0), high
-
-
-def _resampled_mean(rows, rng):
-    counts = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
-    return counts @ rows / len(rows)
+    return profile_distance(real, synthetic, rng)
