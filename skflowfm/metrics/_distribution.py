@@ -139,7 +139,7 @@ def mmd(X_real, X_synthetic, *, embedding=None, n_permutations=500, random_state
 def precision_recall(
     X_real, X_synthetic, *, n_neighbors=5, embedding=None, random_state=None
 ):
-    """Do synthetic rows lie where real ones do, and everywhere they do?
+    """How synthetic rows lie among real ones: precision, recall, density, coverage.
 
     The neighbourhood of a row is the ball out to its `n_neighbors`-th nearest row of
     its own side. Precision and recall count rows of one side in the union of the
