@@ -13,6 +13,7 @@ a value alone says little: two groups of people differ too.
 * :func:`frechet_distance`, :func:`mmd`: how far apart are the two clouds in a space of
   features, and is that more than chance?
 * :func:`nearest_neighbour_copy`: are training rows being repeated?
+* :func:`quality_report`: all of it, as a table.
 
 Windows are 3-D ``(n_windows, n_channels, n_timesteps)``, tables 2-D
 ``(n_samples, n_features)``. A univariate series is ``X[:, np.newaxis, :]``.
@@ -24,6 +25,7 @@ from skflowfm.metrics._dependence import (
     cross_correlation_distance,
 )
 from skflowfm.metrics._distribution import frechet_distance, mmd, precision_recall
+from skflowfm.metrics._report import QualityReport, ReportLine, quality_report
 from skflowfm.metrics._result import (
     CoverageResult,
     MetricResult,
@@ -39,6 +41,8 @@ __all__ = [
     "CoverageResult",
     "MetricResult",
     "PermutationResult",
+    "QualityReport",
+    "ReportLine",
     "TransferResult",
     "TransferScore",
     "autocorrelation_distance",
@@ -49,5 +53,6 @@ __all__ = [
     "mmd",
     "nearest_neighbour_copy",
     "precision_recall",
+    "quality_report",
     "train_on_synthetic",
 ]

@@ -98,7 +98,7 @@ def train_on_synthetic(
     if X_train is not None:
         real = _training_set(X_train, y_train, "train", X_test)
     scores = []
-    for classifier in _classifiers(seed):
+    for classifier in classifiers(seed):
         predicted = classifier.fit(*synthetic).predict(X_test_features)
         trtr = None
         if real is not None:
@@ -107,7 +107,8 @@ def train_on_synthetic(
     return TransferResult(*scores)
 
 
-def _classifiers(seed):
+def classifiers(seed):
+    """Return the two fixed classifiers, unfitted."""
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
     return logistic, RandomForestClassifier(n_estimators=N_TREES, random_state=seed)
 

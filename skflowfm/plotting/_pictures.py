@@ -1,10 +1,4 @@
-"""Pictures of windows and representations, as matplotlib figures.
-
-Both functions return a ``matplotlib.figure.Figure`` and show nothing: save it with
-``figure.savefig("windows.png")``; a notebook displays it as it is. Global settings and
-the backend of matplotlib are left alone. matplotlib comes with
-``pip install "skflowfm[plot]"``.
-"""
+"""Pictures of windows and of representations."""
 
 from numbers import Integral
 from textwrap import fill
