@@ -21,7 +21,7 @@ from .flow_matching import (
     sample_time,
     source_quantile,
 )
-from .nets.density import RepresentationFlow, interpolate_neighbours
+from .nets.density import N_NEIGHBOURS, RepresentationFlow, interpolate_neighbours
 from .nets.layers import initialise
 
 BLOCK = 64
@@ -31,7 +31,7 @@ TRANSFORM_BLOCK = 512
 FLOW_CLASS_SIZE = 20
 ROWS_PER_COMPONENT = 6
 Z_NOISE = 0.1
-STREAMS = {"representation": 1, "source": 2, "score": 3, "label": 4}
+STREAMS = {"representation": 1, "source": 2, "score": 3, "label": 4, "variant": 5}
 
 
 def counter_uniform(seed: int, stream: str, start: int, n: int, size: int):
@@ -106,15 +106,20 @@ def flow_shape(model, row_shape) -> tuple[int, ...]:
     return tuple(model.coordinates(blank).shape[1:])
 
 
-def decode(model, z, row_shape, seed, *, n_steps, solver) -> torch.Tensor:
-    """Return one row for each representation; row i's source is that of sample i."""
+def decode(model, z, row_shape, seed, *, n_steps, solver, n_shared=1) -> torch.Tensor:
+    """Return one row for each representation; row i's source is that of sample i.
+
+    With ``n_shared`` rows in turn share one: row i's is that of sample i // n_shared.
+    """
     device = device_of(model)
     shape = flow_shape(model, row_shape)
     size = CUDA_BLOCK if device.type == "cuda" else BLOCK
     out = [torch.empty(0, *row_shape)]
     for start in range(0, len(z), ROWS_AT_A_TIME):
         block = z[start : start + ROWS_AT_A_TIME]
-        x_0 = source_rows(seed, "source", start, len(block), shape)
+        sample = torch.arange(start, start + len(block)) // n_shared
+        first, n_sources = int(sample[0]), int(sample[-1] - sample[0]) + 1
+        x_0 = source_rows(seed, "source", first, n_sources, shape)[sample - first]
         out.append(
             in_blocks(
                 lambda z, x_0: model.decode(
@@ -171,7 +176,10 @@ class RepresentationDensity:
     """
 
     def __init__(self, z: torch.Tensor, codes: torch.Tensor, gain: float, seed: int):
-        self.rows = [z[codes == c] for c in range(int(codes.max()) + 1)]
+        self.index = [
+            torch.nonzero(codes == c)[:, 0] for c in range(int(codes.max()) + 1)
+        ]
+        self.rows = [z[index] for index in self.index]
         self.frequency = torch.tensor([len(rows) for rows in self.rows]) / len(z)
         self.noise = Z_NOISE * gain
         self.mean = z.mean(dim=0)
@@ -221,6 +229,32 @@ class RepresentationDensity:
             out[here] = interpolate_neighbours(
                 self.rows[c], uniform[here, :3], self.noise * noise[here]
             )
+        return out
+
+    def vary(self, z: torch.Tensor, diversity: float, seed: int) -> torch.Tensor:
+        """Move each representation towards one of its nearest fitted rows, at random.
+
+        Row i moves by at most ``diversity`` times the way there.
+        """
+        rows = torch.cat(self.rows)
+        uniform = counter_uniform(seed, "variant", 0, len(z), 2).float()
+        k = min(N_NEIGHBOURS, len(rows))
+        nearest = [
+            torch.cdist(part, rows).topk(k, largest=False).indices
+            for part in z.split(ROWS_AT_A_TIME)
+        ]
+        which = (uniform[:, :1] * k).long()
+        partner = rows[torch.cat(nearest).gather(1, which)[:, 0]]
+        return z + diversity * uniform[:, 1:] * (partner - z)
+
+    def parents(self, z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Return the position of the nearest fitted row of its class for each z."""
+        out = torch.empty(len(z), dtype=torch.long)
+        for c in codes.unique().tolist():
+            here = torch.nonzero(codes == c)[:, 0]
+            for part in here.split(ROWS_AT_A_TIME):
+                nearest = torch.cdist(z[part], self.rows[c]).argmin(dim=1)
+                out[part] = self.index[c][nearest]
         return out
 
     def draw_codes(self, n: int, seed: int) -> torch.Tensor:

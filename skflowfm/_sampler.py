@@ -16,7 +16,13 @@ from ._resampling import (
     rows_to_add,
 )
 from ._transformer import FlowFMTransformer
-from ._validation import check_count, check_length, check_rows, seed_of
+from ._validation import (
+    check_count,
+    check_length,
+    check_number,
+    check_rows,
+    seed_of,
+)
 from .ode import SOLVERS
 
 
@@ -57,6 +63,13 @@ class FlowFMSampler(BaseEstimator):
         Classes seen in ``fit``; None without labels.
     n_synthetic_ : int
         After ``fit_resample``: how many rows were added; they come last.
+    is_synthetic_ : ndarray of bool
+        After ``fit_resample``: which of the returned rows were added.
+    parent_indices_ : ndarray of int
+        After ``fit_resample``: for each returned row the position in ``X`` of itself
+        or, if it was added, of the row of its class that is nearest to it in z. So
+        ``groups[parent_indices_]`` keeps a synthetic row with its kin when folds are
+        cut, and ``~is_synthetic_`` keeps it out of test folds.
 
     See Also
     --------
@@ -134,6 +147,30 @@ class FlowFMSampler(BaseEstimator):
         self._fit_density(rows, y, seed)
         return self
 
+    def fit_condition(self, X, y=None):
+        """Fit q(z) or q(z | y) anew; no network is trained on rows.
+
+        For labels that come after training, are corrected or change.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+            Labelled rows; need not be those of ``fit``.
+        y : array-like of shape (n,), default=None
+            Their labels, which replace those of ``fit``.
+
+        Returns
+        -------
+        self : FlowFMSampler
+        """
+        check_is_fitted(self)
+        rows = check_rows(self, X, reset=False)
+        if y is not None:
+            y = np.asarray(check_labels(y))
+            check_length("y", y, len(rows))
+        self._fit_density(rows, y, seed_of(self.random_state))
+        return self
+
     def sample(self, n_samples=1, *, y=None, class_counts=None, random_state=None):
         """Draw new rows.
 
@@ -168,9 +205,7 @@ class FlowFMSampler(BaseEstimator):
         if class_counts is not None:
             self._check_labelled("class_counts")
             counts = check_new_counts(class_counts, self.classes_, "class_counts")
-            y = np.repeat(
-                np.array(list(counts), dtype=self.classes_.dtype), list(counts.values())
-            )
+            y = self._labels_of(counts)
             return self._draw(self._codes_of(y), seed), y
         if y is not None:
             self._check_labelled("y")
@@ -181,13 +216,18 @@ class FlowFMSampler(BaseEstimator):
         check_count("n_samples", n_samples, optional=False)
         return self._draw(self._density.draw_codes(n_samples, seed), seed)
 
-    def sample_like(self, X, *, random_state=None):
-        """Draw one variant of each row: same representation, new source draw.
+    def sample_like(self, X, *, diversity=0.0, random_state=None):
+        """Draw one variant of each row.
 
         Parameters
         ----------
         X : array-like with rows as in ``fit``
             Rows to vary.
+        diversity : float, default=0.0
+            At 0 a variant has the representation of its row and differs by the source
+            draw. Above, its representation moves towards one of the five fitted rows
+            that are nearest (itself, if it was fitted, is one), by a random share of
+            the way, at most this; above 1 it may go beyond.
         random_state : int, RandomState, Generator or None, default=None
             As in :meth:`sample`.
 
@@ -196,9 +236,46 @@ class FlowFMSampler(BaseEstimator):
         X_new : ndarray of the shape of ``X``, float32
         """
         check_is_fitted(self)
+        check_number("diversity", diversity, 0)
         rows = check_rows(self, X, reset=False)
         seed = seed_of(self.random_state if random_state is None else random_state)
-        return self._decode(represent(self.transformer_.module_, rows), seed)
+        z = represent(self.transformer_.module_, rows)
+        if diversity:
+            z = self._density.vary(z, diversity, seed)
+        return self._decode(z, seed)
+
+    def interpolate(self, X_a, X_b, n_samples=5, *, random_state=None):
+        """Draw rows on the way from one row to another, by their representations.
+
+        All rows of a pair share one source draw, so that only z changes along the way.
+
+        Parameters
+        ----------
+        X_a, X_b : array-like with rows as in ``fit``, equally many
+            Where each way starts and ends.
+        n_samples : int, default=5
+            Rows on each way, at equal distances in z; the first is a draw from the
+            representation of ``X_a`` and the last from that of ``X_b``.
+        random_state : int, RandomState, Generator or None, default=None
+            As in :meth:`sample`.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_pairs, n_samples, ...), float32
+        """
+        check_is_fitted(self)
+        check_count("n_samples", n_samples, low=2, optional=False)
+        a, b = (check_rows(self, X, reset=False) for X in (X_a, X_b))
+        if len(a) != len(b):
+            raise ValueError(
+                f"X_a and X_b must have equally many rows, got {len(a)} and {len(b)}."
+            )
+        seed = seed_of(self.random_state if random_state is None else random_state)
+        z_a, z_b = (represent(self.transformer_.module_, rows) for rows in (a, b))
+        share = torch.linspace(0, 1, n_samples)[:, None]
+        z = torch.lerp(z_a[:, None], z_b[:, None], share).flatten(0, 1)
+        X_new = self._decode(z, seed, n_shared=n_samples)
+        return X_new.reshape(len(a), n_samples, *X_new.shape[1:])
 
     def fit_resample(self, X, y, *, groups=None):
         """Fit, and return ``X`` and ``y`` followed by new rows.
@@ -220,8 +297,14 @@ class FlowFMSampler(BaseEstimator):
         y = check_labels(y)
         wanted = rows_to_add(self.sampling_strategy, y)
         self.fit(X, y, groups=groups)
-        X_new, y_new = self.sample(class_counts=wanted)
+        y_new = self._labels_of(wanted)
+        codes, seed = self._codes_of(y_new), seed_of(self.random_state)
+        z = self._density.draw(codes, seed)
+        X_new = self._decode(z, seed)
+        parents = self._density.parents(z, codes).numpy()
         self.n_synthetic_ = len(y_new)
+        self.is_synthetic_ = np.arange(len(y) + len(y_new)) >= len(y)
+        self.parent_indices_ = np.concatenate([np.arange(len(y)), parents])
         X = as_container(X)
         return (
             append_rows(X, rows_like(X_new, X)),
@@ -274,6 +357,11 @@ class FlowFMSampler(BaseEstimator):
                 "FrozenEstimator(fitted transformer) nothing is trained again."
             )
 
+    def _labels_of(self, counts):
+        """Return labels class by class, as often as ``counts`` says."""
+        classes = np.array(list(counts), dtype=self.classes_.dtype)
+        return np.repeat(classes, list(counts.values()))
+
     def _codes_of(self, y):
         """Return class codes of labels, or raise for a class that fit never saw."""
         unknown = np.setdiff1d(y, self.classes_)
@@ -287,7 +375,7 @@ class FlowFMSampler(BaseEstimator):
     def _draw(self, codes, seed):
         return self._decode(self._density.draw(codes, seed), seed)
 
-    def _decode(self, z, seed):
+    def _decode(self, z, seed, n_shared=1):
         self._check_parameters()
         return decode(
             self.transformer_.module_,
@@ -296,6 +384,7 @@ class FlowFMSampler(BaseEstimator):
             seed,
             n_steps=self.n_steps,
             solver=self.solver,
+            n_shared=n_shared,
         ).numpy()
 
     def __sklearn_tags__(self):

@@ -146,6 +146,95 @@ def test_sample_like_keeps_the_window_and_varies_it(data):
         assert error < 0.5 * np.abs(level[shuffled] - level).mean()
 
 
+def test_diversity_moves_representations_on_the_way_to_near_rows(data, sampler):
+    X = data[0]
+    z = sampler.transformer_.transform(X)
+    density = sampler._density
+    rows = np.concatenate([r.numpy() for r in density.rows])
+    start = torch.from_numpy(z[:50])
+    for diversity in (0.3, 1.0):
+        moved = density.vary(start, diversity, 4).numpy()
+        for i, (a, b) in enumerate(zip(z[:50], moved, strict=True)):
+            step = b - a
+            near = rows[np.argsort(np.linalg.norm(rows - a, axis=1))[:5]] - a
+            share = [
+                step @ way / (way @ way) for way in near if np.linalg.norm(way) > 1e-4
+            ]
+            misses = [
+                np.linalg.norm(step - s * way)
+                for s, way in zip(share, near[-len(share) :], strict=True)
+            ]
+            if np.linalg.norm(step) > 1e-4:
+                best = int(np.argmin(misses))
+                assert misses[best] < 1e-3, i
+                assert 0 <= share[best] <= diversity + 1e-4
+    still = sampler.sample_like(X[:5])
+    np.testing.assert_array_equal(still, sampler.sample_like(X[:5], diversity=0))
+    assert not np.array_equal(still, sampler.sample_like(X[:5], diversity=1))
+
+
+def test_interpolation_runs_from_one_draw_to_the_other(data, sampler):
+    X_a, X_b = data[0][:5], data[0][5:10]
+    way = sampler.interpolate(X_a, X_b, 4)
+    assert way.shape == (5, 4, 3, 32)
+    np.testing.assert_allclose(way[:, 0], sampler.sample_like(X_a), atol=1e-5)
+    np.testing.assert_allclose(way[:, -1], sampler.sample_like(X_b), atol=1e-5)
+    one = sampler.interpolate(X_a[:1], X_b[:1], 4)
+    np.testing.assert_allclose(one[0], way[0], atol=1e-5)
+    steps = np.abs(np.diff(way, axis=1)).mean(axis=(2, 3))
+    assert steps.max() < np.abs(way[:, 0] - way[:, -1]).mean(axis=(1, 2)).max()
+    with pytest.raises(ValueError, match="equally many rows, got 5 and 4"):
+        sampler.interpolate(X_a, X_b[:4])
+    with pytest.raises(ValueError, match="n_samples"):
+        sampler.interpolate(X_a, X_b, 1)
+
+
+def test_labels_may_change_after_training(data, transformer):
+    X, y, _ = data
+    sampler = FlowFMSampler(FrozenEstimator(transformer), n_steps=1, random_state=0)
+    other = np.where(y < 3, "still", "moving")
+    once = FlowFMSampler(FrozenEstimator(transformer), n_steps=1, random_state=0)
+    expected = once.fit(X, other).sample(class_counts={"moving": 7})
+    sampler.fit(X).fit_condition(X, other)
+    assert sampler.classes_.tolist() == ["moving", "still"]
+    found = sampler.sample(class_counts={"moving": 7})
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="y must have"):
+        sampler.fit_condition(X, y[:-1])
+    assert sampler.fit_condition(X[:20]).classes_ is None
+
+
+def test_resampled_rows_know_where_they_come_from(data, transformer):
+    X, y, _ = data
+    sampler = FlowFMSampler(
+        FrozenEstimator(transformer),
+        n_steps=1,
+        sampling_strategy={0: int((y == 0).sum()) + 9, 4: int((y == 4).sum()) + 30},
+        random_state=0,
+    )
+    X_all, y_all = sampler.fit_resample(X, y)
+    synthetic, parents = sampler.is_synthetic_, sampler.parent_indices_
+    assert synthetic.sum() == sampler.n_synthetic_ == 39
+    assert not synthetic[: len(X)].any()
+    np.testing.assert_array_equal(parents[: len(X)], np.arange(len(X)))
+    np.testing.assert_array_equal(y[parents], y_all)
+    z, z_new = (transformer.transform(a) for a in (X, X_all[synthetic]))
+    chosen = np.linalg.norm(z[parents[synthetic]] - z_new, axis=1)
+    random = np.random.default_rng(0).permutation(parents[synthetic])
+    assert chosen.mean() < np.linalg.norm(z[random] - z_new, axis=1).mean()
+    X_new, _ = sampler.sample(class_counts={0: 9, 4: 30})
+    np.testing.assert_array_equal(X_all[len(X) :], X_new.astype(X.dtype))
+
+
+def test_a_lonely_row_is_the_parent_of_its_class(data, transformer):
+    X, y, _ = data
+    rows = np.concatenate([[np.flatnonzero(y == 2)[0]], np.flatnonzero(y == 1)])
+    sampler = FlowFMSampler(FrozenEstimator(transformer), n_steps=1, random_state=0)
+    sampler.fit_resample(X[rows], y[rows])
+    assert (sampler.parent_indices_[sampler.is_synthetic_] == 0).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_fit_resample_appends(data, transformer, dtype):
     X, y = data[0].astype(dtype), np.array([*"abcdef"])[data[1]]
