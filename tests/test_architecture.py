@@ -23,6 +23,7 @@ LAYERS = {
     "flow_matching": 0,
     "ode": 0,
     "nets": 1,
+    "_amount": 2,
     "_building": 2,
     "_draws": 2,
     "_generation": 2,

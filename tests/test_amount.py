@@ -1,0 +1,166 @@
+"""Choosing how much to add: helpful rows are taken, harmful ones are not."""
+
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+
+from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer
+from skflowfm._amount import best_amount, compare_amounts, totals_of, with_amounts
+
+SHIFT = 1.0
+
+
+def two_classes(seed, n_each, n_columns=20):
+    """Two normal classes that differ in the first column alone."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat([0, 1], n_each)
+    X = rng.normal(size=(len(y), n_columns))
+    X[:, 0] += SHIFT * (2 * y - 1)
+    return X, y
+
+
+class Oracle(BaseEstimator):
+    """Adds draws from the true law, or with the labels swapped."""
+
+    seen: ClassVar = []
+
+    def __init__(self, sampling_strategy="auto", swap=False):
+        self.sampling_strategy = sampling_strategy
+        self.swap = swap
+
+    def fit_resample(self, X, y):
+        type(self).seen.append(np.asarray(X)[:, -1].copy())
+        new = [
+            np.repeat([c], total - np.sum(np.asarray(y) == c))
+            for c, total in self.sampling_strategy.items()
+        ]
+        y_new = np.concatenate(new).astype(int)
+        X_new = np.random.default_rng(0).normal(size=(len(y_new), X.shape[1]))
+        X_new[:, 0] += SHIFT * (2 * y_new - 1) * (-1 if self.swap else 1)
+        return np.concatenate([X, X_new]), np.concatenate([y, y_new])
+
+
+def test_helpful_rows_are_taken_and_help_on_rows_unseen():
+    X, y = two_classes(0, 20, n_columns=60)
+    X_test, y_test = two_classes(1, 500, n_columns=60)
+    plain = AugmentedClassifier(LogisticRegression(), Oracle(), amount=0).fit(X, y)
+    model = AugmentedClassifier(LogisticRegression(), Oracle(), amount=[1, 20])
+    model.fit(X, y)
+    assert model.amount_ == 20
+    assert model.n_synthetic_ == 2 * 380
+    assert model.score(X_test, y_test) > plain.score(X_test, y_test) + 0.05
+    line = model.amounts_.loc[20]
+    assert line["low"] < line["gain"] < line["high"]
+
+
+def test_harmful_rows_are_refused():
+    X, y = two_classes(0, 20)
+    model = AugmentedClassifier(LogisticRegression(), Oracle(swap=True), amount="auto")
+    model.fit(X, y)
+    assert model.amount_ == 0
+    assert model.n_synthetic_ == 0
+    assert model.sampler_ is None
+    assert (model.amounts_["gain"].loc[[2, 4]] < 0).all()
+    plain = LogisticRegression().fit(X, y)
+    np.testing.assert_array_equal(model.predict(X), plain.predict(X))
+
+
+def test_the_sampler_sees_training_groups_alone():
+    X, y = two_classes(0, 20)
+    groups = np.tile(np.arange(5), 8)
+    X[:, -1] = groups
+    Oracle.seen = []
+    model = AugmentedClassifier(LogisticRegression(), Oracle(), amount=[2], cv=5)
+    model.fit(X, y, groups=groups)
+    inner = [set(seen.astype(int)) for seen in Oracle.seen[:5]]
+    assert sorted(map(len, inner)) == [4] * 5
+    assert set.union(*(set(range(5)) - seen for seen in inner)) == set(range(5))
+
+
+def test_the_table_is_the_paired_comparison_of_the_folds():
+    X, y = two_classes(0, 8)
+    table = compare_amounts(
+        LogisticRegression(), Oracle(), X, y, None, [0.0, 3.0], cv=4
+    )
+    assert table["gain"].loc[0] == table["standard_error"].loc[0] == 0
+    line = table.loc[3]
+    assert line["gain"] == pytest.approx(line["macro_f1"] - table["macro_f1"].loc[0])
+    half = 3.182446305284263 * line["standard_error"]  # t of 3 degrees of freedom
+    assert line["high"] - line["gain"] == pytest.approx(half)
+    assert line["gain"] - line["low"] == pytest.approx(half)
+
+
+@pytest.mark.parametrize(
+    ("gains", "errors", "best"),
+    [
+        ([0, 0.02, 0.01], [0, 0.03, 0.005], 2),
+        ([0, 0.02, 0.01], [0, 0.01, 0.005], 1),
+        ([0, -0.02, 0.01], [0, 0.001, 0.01], 0),
+    ],
+)
+def test_a_gain_must_exceed_its_error(gains, errors, best):
+    table = pd.DataFrame({"gain": gains, "standard_error": errors})
+    assert best_amount(table) == best
+
+
+@given(
+    counts=st.dictionaries(st.integers(0, 9), st.integers(1, 50), min_size=1),
+    amount=st.floats(0, 5),
+)
+def test_totals_raise_every_class_to_the_amount(counts, amount):
+    totals = totals_of(amount, counts)
+    assert list(totals) == list(counts)
+    for c, total in totals.items():
+        assert total == max(counts[c], round(amount * max(counts.values())))
+
+
+def test_smaller_amounts_are_the_first_rows_of_larger_ones():
+    X, y = two_classes(0, 6)
+    X, y = X[:9], y[:9]  # six and three
+    parts = list(with_amounts(Oracle(), X, y, [0, 1, 2]))
+    assert [np.bincount(labels).tolist() for _, labels in parts] == [
+        [6, 3],
+        [6, 6],
+        [12, 12],
+    ]
+    whole = {row.tobytes() for row in parts[2][0]}
+    assert {row.tobytes() for row in parts[1][0]} < whole
+    np.testing.assert_array_equal(parts[0][0], X)
+
+
+def test_amounts_of_the_package_s_own_sampler_on_a_frame():
+    X, y = two_classes(0, 12, n_columns=4)
+    frame, labels = pd.DataFrame(X, columns=list("abcd")), pd.Series(y, name="kind")
+    sampler = FlowFMSampler(FlowFMTransformer(2, max_steps=5), n_steps=1)
+    model = AugmentedClassifier(
+        LogisticRegression(), sampler, amount=[1, 2], cv=2, random_state=0
+    )
+    model.fit(frame, labels)
+    assert model.amounts_.index.tolist() == [0, 1, 2]
+    assert model.n_synthetic_ == {0: 0, 1: 0, 2: 24}[model.amount_]
+    again = AugmentedClassifier(
+        LogisticRegression(), sampler, amount=2, random_state=0
+    ).fit(frame, labels)
+    assert again.n_synthetic_ == 24
+
+
+@pytest.mark.parametrize("amount", [-1, "much", [], [1, np.nan], np.inf, [[1, 2]]])
+def test_bad_amounts(amount):
+    with pytest.raises(ValueError, match="amount must be None, 'auto', a number"):
+        AugmentedClassifier(amount=amount).fit(*two_classes(0, 5))
+
+
+def test_a_class_of_one_row_cannot_be_compared():
+    X, y = two_classes(0, 5)
+    model = AugmentedClassifier(LogisticRegression(), Oracle(), amount="auto")
+    with pytest.raises(ValueError, match="at least two rows of every class"):
+        model.fit(X[:6], y[:6])
+    groups = np.repeat([0, 1], 5)
+    with pytest.raises(ValueError, match="two groups, if groups are given"):
+        model.fit(X, y, groups=groups)
