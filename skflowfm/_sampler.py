@@ -17,6 +17,7 @@ from ._resampling import (
 )
 from ._transformer import FlowFMTransformer
 from ._validation import (
+    check_bounds,
     check_count,
     check_length,
     check_number,
@@ -52,6 +53,11 @@ class FlowFMSampler(BaseEstimator):
         majority") raises every class to the size of the largest; "minority", "not
         minority", "all"; a float in (0, 1] is the ratio of two classes; a dict
         {class: total}; a callable, y to such a dict.
+    bounds : None, "data" or pair, default=None
+        Values outside are moved to the edge. "data" takes the smallest and largest of
+        each channel or feature in ``fit``; a pair (low, high) has numbers, or one for
+        each channel or feature, infinite where there is no bound. Without it a count or
+        a price may come out negative.
     random_state : int, RandomState, Generator or None, default=None
         Seeds training (if the transformer has no seed of its own), q and the draws.
 
@@ -111,12 +117,14 @@ class FlowFMSampler(BaseEstimator):
         n_steps=8,
         solver="midpoint",
         sampling_strategy="auto",
+        bounds=None,
         random_state=None,
     ):
         self.transformer = transformer
         self.n_steps = n_steps
         self.solver = solver
         self.sampling_strategy = sampling_strategy
+        self.bounds = bounds
         self.random_state = random_state
 
     def fit(self, X, y=None, *, groups=None):
@@ -142,6 +150,7 @@ class FlowFMSampler(BaseEstimator):
         rows = check_rows(self, X, reset=True)
         if y is not None:
             check_length("y", y, len(rows))
+        self._bounds = check_bounds(self.bounds, rows)
         seed = seed_of(self.random_state)
         self.transformer_ = self._fitted_transformer(X, y, groups, seed)
         self._fit_density(rows, y, seed)
@@ -377,7 +386,7 @@ class FlowFMSampler(BaseEstimator):
 
     def _decode(self, z, seed, n_shared=1):
         self._check_parameters()
-        return decode(
+        X = decode(
             self.transformer_.module_,
             z,
             self.row_shape_in_,
@@ -386,6 +395,7 @@ class FlowFMSampler(BaseEstimator):
             solver=self.solver,
             n_shared=n_shared,
         ).numpy()
+        return X if self._bounds is None else np.clip(X, *self._bounds)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

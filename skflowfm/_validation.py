@@ -44,6 +44,15 @@ class Rows:
         for start in range(0, len(self), CHUNK):
             yield slice(start, min(start + CHUNK, len(self)))
 
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and largest value per channel or feature, as float32."""
+        axis = (0, 2) if self.is_windows else 0
+        shape = (-1, 1) if self.is_windows else (-1,)
+        parts = [self.array[part] for part in self.chunks()]
+        low = np.min([part.min(axis=axis) for part in parts], axis=0)
+        high = np.max([part.max(axis=axis) for part in parts], axis=0)
+        return tuple(m.astype(np.float32).reshape(shape) for m in (low, high))
+
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean and standard deviation per channel or feature.
 
@@ -190,6 +199,39 @@ def check_number(
             f"{name} must be a number in {'(' if above else '['}{low}, {high}), got "
             f"{name}={value!r}."
         )
+
+
+def check_bounds(bounds, rows: Rows):
+    """Return (low, high), broadcastable to a row, of ``bounds``, or None.
+
+    Parameters
+    ----------
+    bounds : None, "data" or pair
+        "data" is what ``rows`` reach, channel by channel or feature by feature; in a
+        pair each side is a number or one number per channel or feature.
+    rows : Rows
+        The rows of ``fit``.
+    """
+    if bounds is None:
+        return None
+    if isinstance(bounds, str) and bounds == "data":
+        return rows.extremes()
+    shape = (-1, 1) if rows.is_windows else (-1,)
+    n = rows.row_shape[0]
+    try:
+        low, high = (np.asarray(side, dtype=np.float32) for side in bounds)
+        good = all(side.shape in ((), (n,)) for side in (low, high))
+        good = good and bool((low <= high).all())  # not so for NaN
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        kind = "channels" if rows.is_windows else "features"
+        raise ValueError(
+            "bounds must be None, 'data' or a pair (low, high), low at most high, of "
+            f"numbers or of one number for each of the {n} {kind}, got "
+            f"bounds={bounds!r}."
+        )
+    return low.reshape(shape), high.reshape(shape)
 
 
 def check_length(name: str, values, n: int) -> np.ndarray:

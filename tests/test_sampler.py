@@ -227,6 +227,32 @@ def test_resampled_rows_know_where_they_come_from(data, transformer):
     np.testing.assert_array_equal(X_all[len(X) :], X_new.astype(X.dtype))
 
 
+def test_bounds_move_what_is_outside_to_the_edge(data, transformer):
+    X, y, _ = data
+    frozen = FrozenEstimator(transformer)
+    settings = {"n_steps": 1, "random_state": 0}
+    free = FlowFMSampler(frozen, **settings).fit(X, y).sample(200)
+    learned = FlowFMSampler(frozen, bounds="data", **settings).fit(X, y).sample(200)
+    low, high = X.min(axis=(0, 2)), X.max(axis=(0, 2))
+    np.testing.assert_array_equal(
+        learned, np.clip(free, low[:, None], high[:, None]).astype(np.float32)
+    )
+    per_channel = FlowFMSampler(frozen, bounds=([0, -np.inf, -0.1], np.inf), **settings)
+    given = per_channel.fit(X, y).sample(200)
+    assert given[:, 0].min() == 0 > free[:, 0].min()
+    assert given[:, 2].min() == np.float32(-0.1)
+    np.testing.assert_array_equal(given[:, 1], free[:, 1])
+
+
+@pytest.mark.parametrize(
+    "bounds", ["tight", 3, (1, 0), (0, np.nan), ([0, 0], 1), (0, 1, 2)]
+)
+def test_bad_bounds(data, transformer, bounds):
+    sampler = FlowFMSampler(FrozenEstimator(transformer), bounds=bounds)
+    with pytest.raises(ValueError, match=r"low at most high.*of the 3 channels"):
+        sampler.fit(data[0])
+
+
 def test_a_lonely_row_is_the_parent_of_its_class(data, transformer):
     X, y, _ = data
     rows = np.concatenate([[np.flatnonzero(y == 2)[0]], np.flatnonzero(y == 1)])
