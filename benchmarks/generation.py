@@ -15,6 +15,8 @@ One line of the CSV file per measure, with `floor`, the value that real windows 
   training people against each other. Well below .5 means copies, not quality. The row
   `test people` puts their real windows in place of synthetic ones: another crowd;
 * `log_psd_distance` in decades; `floor`: equally many real windows of the same people;
+* `frechet_distance`, `precision`, `coverage` in a space of fixed statistics; `floor`: real
+  windows of the same people;
 * `copy_fraction`: share of windows nearer to a training window than to one of the test
   people; `floor`: the same for real windows of the training people. Above it: copies;
 * `windows_per_second` of drawing, on one machine and one run: see the environment.
@@ -37,13 +39,15 @@ from sklearn.utils import Bunch
 
 from skflowfm.metrics import (
     c2st_auc,
+    frechet_distance,
     log_psd_distance,
     nearest_neighbour_copy,
+    precision_recall,
     train_on_synthetic,
 )
 
 TRAIN_SHARE = 0.6
-EVALUATIONS = (4, 8, 16)
+EVALUATIONS = (4, 8, 32)
 EVALUATIONS_PER_STEP = {"midpoint": 2, "euler": 1}
 N_CUTS = 5
 N_NEIGHBOURS = 5
@@ -168,11 +172,16 @@ def measure(split, X, y, seconds, seed):
     )
     spectrum = log_psd_distance(split.X, X, random_state=seed)
     copies = nearest_neighbour_copy(split.X, X, split.X_test, random_state=seed)
+    frechet = frechet_distance(split.X, X, random_state=seed)
+    shares = precision_recall(split.X, X, random_state=seed)
     return {
         "tstr_logistic": (transfer.logistic.synthetic, transfer.logistic.real),
         "tstr_forest": (transfer.forest.synthetic, transfer.forest.real),
         "c2st_auc": mean_c2st(split, X, None, seed),
         "log_psd_distance": (spectrum.value, spectrum.floor),
+        "frechet_distance": (frechet.value, frechet.floor),
+        "precision": (shares.precision.value, shares.precision.floor),
+        "coverage": (shares.coverage.value, shares.coverage.floor),
         "copy_fraction": (copies.value, copies.floor),
         "windows_per_second": (len(X) / seconds, None),
     }
