@@ -15,8 +15,8 @@ One line of the CSV file per measure, with `floor`, the value that real windows 
   training people against each other. Well below .5 means copies, not quality. The row
   `test people` puts their real windows in place of synthetic ones: another crowd;
 * `log_psd_distance` in decades; `floor`: equally many real windows of the same people;
-* `frechet_distance`, `precision`, `coverage` in a space of fixed statistics; `floor`: real
-  windows of the same people;
+* `frechet_distance`, `precision`, `coverage` in a space of fixed statistics; `floor`:
+  real windows of the same people;
 * `copy_fraction`: share of windows nearer to a training window than to one of the test
   people; `floor`: the same for real windows of the training people. Above it: copies;
 * `windows_per_second` of drawing, on one machine and one run: see the environment.
