@@ -141,6 +141,29 @@ def difference_cell(part, reference, method):
     return " / ".join(texts)
 
 
+def mean_difference_cell(rows, reference, method, n_draws=N_BOOTSTRAP, seed=0):
+    """`reference` minus `method`, mean over sets; people are drawn within each set."""
+    texts = []
+    for fraction in sorted(rows["label_fraction"].unique(), reverse=True):
+        means, draws = [], []
+        for _, part in rows[rows["label_fraction"] == fraction].groupby("dataset"):
+            subjects = by_subject(part)
+            if not {reference, method} <= set(subjects):
+                continue
+            differences = (subjects[reference] - subjects[method]).dropna().to_numpy()
+            rng = np.random.default_rng(seed)
+            drawn = rng.integers(len(differences), size=(n_draws, len(differences)))
+            means.append(differences.mean())
+            draws.append(differences[drawn].mean(axis=1))
+        if not means:
+            continue
+        low, high = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
+        mean = without_zero(f"{np.mean(means):+.3f}")
+        mean = f"**{mean}**" if low > 0 or high < 0 else mean
+        texts.append(f"{mean} {without_zero(f'[{low:.3f}, {high:.3f}]')}")
+    return " / ".join(texts)
+
+
 def without_zero(text):
     """0.123 as .123."""
     return text.replace("0.", ".")
@@ -157,6 +180,10 @@ def print_markdown(rows, reference):
             rows, lambda part, method: difference_cell(part, reference, method), others
         )
     )
+    if rows["dataset"].nunique() > 1:
+        print(f"\n{reference} minus, mean over sets:\n")
+        for method in others:
+            print(f"| {method} | {mean_difference_cell(rows, reference, method)} |")
 
 
 def print_tables(paths, reference="flowfm", seeds=None, markdown=False):

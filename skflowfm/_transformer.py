@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._building import build_model, check_module, check_n_components
 from ._draws import hold_out, ignore, prepare, private_generator
-from ._generation import Z_NOISE, decode, fit_axes, represent, score
+from ._generation import N_STEPS, SOLVER, Z_NOISE, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._training import (
     Budget,
@@ -283,7 +283,7 @@ class FlowFMTransformer(
         return represent(self.module_, check_rows(self, X, reset=False)).numpy()
 
     def inverse_transform(self, Z):
-        """Draw one row for each representation, with 16 midpoint steps.
+        """Draw one row for each representation, with four Euler steps.
 
         A representation does not determine its row: this is a draw from p(x | z), the
         same one at each call. :meth:`FlowFMSampler.sample_like` draws others.
@@ -304,8 +304,8 @@ class FlowFMTransformer(
             z,
             self.row_shape_in_,
             self.seed_,
-            n_steps=16,
-            solver="midpoint",
+            n_steps=N_STEPS,
+            solver=SOLVER,
         ).numpy()
 
     def score_samples(self, X):

@@ -1,6 +1,7 @@
 """The hand-made features and the protocol that the benchmark numbers rest on."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -304,6 +305,31 @@ def test_markdown_has_the_differences_of_the_scores_beside_each_other(capsys):
     assert "| flowfm | .800 / .800 | - / .800 |" in lines
     cell = "**+.100** [.100, .100]"
     assert f"| minirocket | {cell} / {cell} | {cell} |" in lines
+
+
+def test_a_mean_over_sets_draws_people_within_their_sets():
+    rng = np.random.default_rng(0)
+    rows = []
+    for name, n_subjects, mean in (("small", 5, 0.1), ("large", 40, -0.04)):
+        for subject in range(n_subjects):
+            base, gain = rng.uniform(), mean + 0.01 * rng.normal()
+            for method, value in (("flowfm", base + gain), ("pca", base)):
+                rows.append(
+                    {
+                        "dataset": name,
+                        "method": method,
+                        "subject": str(subject),
+                        "label_fraction": 1.0,
+                        "metric": "subject_macro_f1",
+                        "value": value,
+                    }
+                )
+    cell = tables.mean_difference_cell(pd.DataFrame(rows), "flowfm", "pca")
+    mean, low, high = map(float, re.findall(r"[-+]?\.\d+", cell))
+    assert mean == pytest.approx(0.03, abs=0.005)  # sets count alike
+    expected = 1.96 * 0.01 * np.sqrt(1 / 5 + 1 / 40) / 2
+    assert (high - low) / 2 == pytest.approx(expected, rel=0.4)
+    assert cell.startswith("**")
 
 
 # ------------------------------------------------------------------------- ablation
