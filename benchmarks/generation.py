@@ -50,6 +50,7 @@ TRAIN_SHARE = 0.6
 EVALUATIONS = (4, 8, 32)
 EVALUATIONS_PER_STEP = {"midpoint": 2, "euler": 1}
 N_CUTS = 5
+MIN_SUBJECTS = 12
 N_NEIGHBOURS = 5
 JITTER, SCALING = 0.05, 0.1
 METHODS = ("test people", "smote", "jitter", "flowfm")
@@ -59,8 +60,11 @@ METHODS = ("test people", "smote", "jitter", "flowfm")
 def split_subjects(data, seed):
     """Training and test windows of different subjects, and the counts to draw."""
     subjects = np.random.default_rng(seed).permutation(np.unique(data.groups))
-    if len(subjects) < 6:
-        raise ValueError(f"{data.name}: 6 subjects needed, got {len(subjects)}")
+    if len(subjects) < MIN_SUBJECTS:
+        raise ValueError(
+            f"{data.name}: {MIN_SUBJECTS} subjects needed, so that each half of the "
+            f"training people can be cut into folds, got {len(subjects)}"
+        )
     n_train = max(round(TRAIN_SHARE * len(subjects)), 4)
     train = np.isin(data.groups, subjects[:n_train])
     test = np.isin(data.groups, subjects[n_train:])
