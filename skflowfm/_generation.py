@@ -31,7 +31,7 @@ TRANSFORM_BLOCK = 512
 FLOW_CLASS_SIZE = 20
 ROWS_PER_COMPONENT = 6
 Z_NOISE = 0.1
-N_STEPS, SOLVER = 4, "euler"
+N_STEPS, SOLVER = 8, "euler"
 STREAMS = {"representation": 1, "source": 2, "score": 3, "label": 4, "variant": 5}
 
 

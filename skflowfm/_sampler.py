@@ -43,11 +43,11 @@ class FlowFMSampler(BaseEstimator):
     transformer : FlowFMTransformer or FrozenEstimator of one, default=None
         Trained in ``fit`` on all rows; within ``sklearn.frozen.FrozenEstimator`` it is
         used as it is. None is ``FlowFMTransformer()``.
-    n_steps : int, default=4
+    n_steps : int, default=8
         Solver steps. Cost is proportional to it. More solves the equation more
-        exactly, and that is not better here: the velocity field is least right where
-        little noise is left, and the long last step of four lands on its estimate of
-        the row without that noise.
+        exactly, which is not always better: the velocity field is least right where
+        little noise is left, and a long last step lands on its estimate of the row
+        without that noise. Fewer lose detail; see docs/choosing.md.
     solver : {"euler", "midpoint", "rk4"}, default="euler"
         1, 2 and 4 evaluations of the velocity field per step; see :mod:`skflowfm.ode`.
     sampling_strategy : str, float, dict or callable, default="auto"

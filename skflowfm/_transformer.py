@@ -283,7 +283,7 @@ class FlowFMTransformer(
         return represent(self.module_, check_rows(self, X, reset=False)).numpy()
 
     def inverse_transform(self, Z):
-        """Draw one row for each representation, with four Euler steps.
+        """Draw one row for each representation, with eight Euler steps.
 
         A representation does not determine its row: this is a draw from p(x | z), the
         same one at each call. :meth:`FlowFMSampler.sample_like` draws others.
