@@ -14,6 +14,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch.nn import functional as F
 
+from skflowfm._positives import nearest_rows
 from skflowfm.nets import ConvEncoder, FeatureEncoder, WindowVelocityField
 from skflowfm.nets.encoder import pool_time
 from skflowfm.nets.layers import ZeroLinear
@@ -146,6 +147,18 @@ def uniform_time(n, generator):
     return torch.rand(n, generator=generator, device=generator.device)
 
 
+def themselves(features, n_candidates):
+    """Each row in place of its near ones."""
+    return torch.arange(len(features), device=features.device)[:, None]
+
+
+def themselves_or_near(features, n_candidates):
+    """Each row as often as a near one."""
+    near = nearest_rows(features, n_candidates)
+    itself = themselves(features, n_candidates).expand_as(near)
+    return torch.cat([itself, near], dim=1)
+
+
 def blocks(*names):
     """Only some of the stem's blocks."""
     from skflowfm import nets
@@ -201,9 +214,9 @@ def variants():
         "alignment: SIGReg": ({}, {"_training.info_nce": sigreg}),
         "alignment: dispersive": ({}, {"_training.info_nce": dispersive}),
         "paper's loss": ({"views": None, "alignment": 0.0}, {}),
-        "near rows: never": ({}, {"_positives.NEIGHBOUR_SHARE": 0.0}),
-        "near rows: always": ({}, {"_positives.NEIGHBOUR_SHARE": 1.0}),
-        "near rows, no views": ({"views": None}, {"_positives.NEIGHBOUR_SHARE": 1.0}),
+        "near rows: never": ({}, {"_positives.nearest_rows": themselves}),
+        "near rows: half": ({}, {"_positives.nearest_rows": themselves_or_near}),
+        "near rows, no views": ({"views": None}, {}),
     }
     for name, constants in window_view_parts().items():
         changed[name] = ({}, constants)

@@ -9,7 +9,6 @@ N_VIEWS = 2
 CACHE_ROWS = 64
 CACHE_SHARE = 0.4
 N_NEIGHBOURS = 5
-NEIGHBOUR_SHARE = 0.5
 MAX_CANDIDATES = 20_000
 
 
@@ -70,10 +69,9 @@ def nearest_rows(features: torch.Tensor, n_candidates: int) -> torch.Tensor:
 class CachedViews:
     """Features of rows and of their views, computed once: for a stem that costs more.
 
-    With ``two``, the second view is, half of the time, one of a near row: what looks
-    much alike to the stem most often means the same, and that two windows of one
-    activity differ more than two views of one window is what the encoder is to
-    learn [1]_.
+    With ``two``, the second view is one of a near row: what looks much alike to the
+    stem most often means the same, and that two windows of one activity differ more
+    than two views of one window is what the encoder is to learn [1]_.
 
     Parameters
     ----------
@@ -133,7 +131,6 @@ class CachedViews:
         at = self.position[index].to(self.features.device)
         if self.near is None:
             return (self.features[at, 0],)
-        draw = torch.rand(2, len(at), generator=generator, device=generator.device)
-        which = (draw[0] * self.near.shape[1]).long()
-        other = torch.where(draw[1] < NEIGHBOUR_SHARE, self.near[at, which], at)
-        return self.features[at, 0], self.features[at, 1], self.features[other, 2]
+        draw = torch.rand(len(at), generator=generator, device=generator.device)
+        near = self.near[at, (draw * self.near.shape[1]).long()]
+        return self.features[at, 0], self.features[at, 1], self.features[near, 2]

@@ -2,8 +2,8 @@ r"""Agreement of two views: the optional second term of the training loss.
 
 The flow loss asks the encoder to *describe* a row. An alignment term asks it to give
 two views of the same row the same description, and different rows different ones, which
-is what a linear classifier needs. A view is an augmented copy, for windows half of the
-time one of a near row (:class:`skflowfm._positives.CachedViews`). The term is our
+is what a linear classifier needs. A view is an augmented copy; for windows, the
+second is one of a near row (:class:`skflowfm._positives.CachedViews`). The term is our
 addition; weight 0 removes it.
 
 References

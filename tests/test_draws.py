@@ -62,15 +62,14 @@ def test_cached_views_are_features_of_views_of_that_row(model, rows):
     torch.testing.assert_close(first, model.stem(2 * x), rtol=1e-3, atol=1e-3)
 
 
-def test_half_of_the_second_views_are_of_a_near_row(model, rows):
+def test_second_views_are_of_one_of_the_near_rows_equally_often(model, rows):
     views = cached(model, rows)
     index = torch.arange(len(rows)).repeat(50)
     _, _, other = views(index, None, private_generator(1))
-    own = (other == views.features[index, 2]).all(dim=1)
     near = views.features[views.near[index], 2]
-    assert (own | (other[:, None] == near).all(dim=2).any(dim=1)).all()
-    assert own.float().mean() == pytest.approx(0.5, abs=0.03)
-    drawn = (other[:, None] == near).all(dim=2)[~own].float().mean(dim=0)
+    same = (other[:, None] == near).all(dim=2)
+    assert same.any(dim=1).all()
+    drawn = same.float().mean(dim=0)
     assert torch.allclose(drawn, torch.full((5,), 0.2), atol=0.03)
 
 
