@@ -51,13 +51,14 @@ class Budget:
 
     ``decay`` lets the learning rate fall to zero over the budget; without it the rate
     stays, as calls of ``partial_fit`` want. ``steps_before``, those of earlier calls,
-    count for the warm-up.
+    count for the warm-up. The velocity field learns ``field_rate`` times as fast.
     """
 
     max_steps: int | None
     max_time: float | None
     batch_size: int
     learning_rate: float = 2e-3
+    field_rate: float = 1.0
     decay: bool = True
     steps_before: int = 0
     n_steps: int = field(default=0, init=False)
@@ -120,7 +121,7 @@ class Schedule(Callback):
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         if training:
             for group in net.optimizer_.param_groups:
-                group["lr"] = self.budget.rate()
+                group["lr"] = self.budget.rate() * group.get("relative_rate", 1.0)
 
     def on_batch_end(self, net, training=False, **kwargs):
         if training:
@@ -227,6 +228,9 @@ def train(
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=1e-2,
         optimizer__fused=device != "mps",
+        optimizer__param_groups=[
+            ("velocity_field.*", {"relative_rate": budget.field_rate})
+        ],
         max_epochs=rounds,
         train_split=None,
         device=device,

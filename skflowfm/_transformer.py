@@ -34,6 +34,7 @@ from .nets.views import table_view, window_view
 
 MAX_SUMMARY_ROWS = 2000
 BATCH_SIZE = 64
+FIELD_RATE = 2.0
 
 
 class FlowFMTransformer(
@@ -219,7 +220,7 @@ class FlowFMTransformer(
         if steps is None and self.max_time is None:
             least = 400 if rows.is_windows else 200
             steps = int(np.clip(60 * len(rows) // BATCH_SIZE, least, 1000))
-        budget = Budget(steps, self.max_time, BATCH_SIZE)
+        budget = Budget(steps, self.max_time, BATCH_SIZE, field_rate=FIELD_RATE)
         if not goes_on:
             self._build(rows, seed)
         elif self.n_components not in (None, self.n_components_):
@@ -261,6 +262,7 @@ class FlowFMTransformer(
             None,
             BATCH_SIZE,
             learning_rate=1e-3,
+            field_rate=FIELD_RATE,
             decay=False,
             steps_before=before,
         )

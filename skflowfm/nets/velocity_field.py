@@ -91,7 +91,7 @@ class WindowVelocityField(nn.Module):
     ----------
     n_channels, n_timesteps, n_components : int
         C, T and the size of z.
-    width : int, default=96
+    width : int, default=160
         Channels of the patches. Wider is slower and finer.
     n_blocks : int, default=4
         Residual blocks, at dilations 1, 2, 4, ...
@@ -102,7 +102,7 @@ class WindowVelocityField(nn.Module):
         n_channels: int,
         n_timesteps: int,
         n_components: int,
-        width: int = 96,
+        width: int = 160,
         n_blocks: int = 4,
     ):
         super().__init__()
