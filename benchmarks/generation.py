@@ -21,7 +21,8 @@ One line of the CSV file per measure, with `floor`, the value that real windows 
   people; `floor`: the same for real windows of the training people. Above it: copies;
 * `windows_per_second` of drawing, on one machine and one run: see the environment.
 
-`nfe` counts evaluations of the velocity field: midpoint takes two per step.
+`nfe` counts evaluations of the velocity field; solver `auto` is the sampler's default,
+which chooses from the training windows where to stop.
 """
 
 import argparse
@@ -48,7 +49,7 @@ from skflowfm.metrics import (
 
 TRAIN_SHARE = 0.6
 EVALUATIONS = (4, 8, 32)
-EVALUATIONS_PER_STEP = {"midpoint": 2, "euler": 1}
+SOLVERS = ("auto", "midpoint")
 N_CUTS = 5
 MIN_SUBJECTS = 12
 N_NEIGHBOURS = 5
@@ -114,7 +115,7 @@ def jitter(split, seed):
 
 
 def fit_sampler(split, seed, options):
-    """Train the flow without labels, then show the labels to the sampler."""
+    """Train the flow without labels."""
     from sklearn.frozen import FrozenEstimator
 
     from skflowfm import FlowFMSampler, FlowFMTransformer
@@ -126,16 +127,20 @@ def fit_sampler(split, seed, options):
         f"  flowfm: {transformer.n_steps_} steps in {transformer.fit_seconds_:.1f} s",
         flush=True,
     )
-    sampler = FlowFMSampler(FrozenEstimator(transformer), random_state=seed)
-    return sampler.fit(split.X, split.y)
+    return FlowFMSampler(FrozenEstimator(transformer), random_state=seed)
 
 
 def draw_flow(split, seed, options):
-    """Yield (solver, nfe, X, y, seconds) of one fitted sampler at each budget."""
+    """Yield (solver, nfe, X, y, seconds) of one trained flow at each budget.
+
+    Labels are shown to the sampler after training.
+    """
     sampler = fit_sampler(split, seed, options)
-    for solver, per_step in EVALUATIONS_PER_STEP.items():
+    for solver in SOLVERS:
         for nfe in EVALUATIONS:
-            sampler.set_params(n_steps=nfe // per_step, solver=solver)
+            sampler.set_params(quality=nfe, solver=solver).fit(split.X, split.y)
+            if solver == "auto":
+                print(f"  {nfe} evaluations: stop at {sampler.stop_}", flush=True)
             yield (
                 solver,
                 nfe,
@@ -223,7 +228,7 @@ def run_dataset(data, seed, options):
         assert {c: int(np.sum(y == c)) for c in split.counts} == split.counts
         measures = measure(split, X, y, seconds, seed)
         record(data, seed, method, solver, nfe, measures, options)
-        if shown is None or solver == "midpoint":
+        if shown is None or solver == "auto":
             shown = f"{method} {solver} {nfe}".strip(), X, y
     return split, shown
 

@@ -5,7 +5,13 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from ._generation import N_STEPS, SOLVER, RepresentationDensity, decode, represent
+from ._generation import (
+    RepresentationDensity,
+    choose_stop,
+    decode,
+    represent,
+    steps_of,
+)
 from ._resampling import (
     append_rows,
     as_container,
@@ -26,6 +32,8 @@ from ._validation import (
 )
 from .ode import SOLVERS
 
+QUALITIES = {"fast": 4, "balanced": 8, "high": 32}
+
 
 class FlowFMSampler(BaseEstimator):
     r"""Draw synthetic windows or table rows, with exact class counts.
@@ -43,13 +51,14 @@ class FlowFMSampler(BaseEstimator):
     transformer : FlowFMTransformer or FrozenEstimator of one, default=None
         Trained in ``fit`` on all rows; within ``sklearn.frozen.FrozenEstimator`` it is
         used as it is. None is ``FlowFMTransformer()``.
-    n_steps : int, default=8
-        Solver steps. Cost is proportional to it. More solves the equation more
-        exactly, which is not always better: the velocity field is least right where
-        little noise is left, and a long last step lands on its estimate of the row
-        without that noise. Fewer lose detail; see docs/choosing.md.
-    solver : {"euler", "midpoint", "rk4"}, default="euler"
-        1, 2 and 4 evaluations of the velocity field per step; see :mod:`skflowfm.ode`.
+    quality : {"fast", "balanced", "high"} or int, default="balanced"
+        How often the velocity field is evaluated for each row: 4, 8 or 32 times, or at
+        most this number. Cost is proportional to it.
+    solver : {"auto", "euler", "midpoint", "rk4"}, default="auto"
+        How the evaluations are spent. "auto" finds out in ``fit`` where to stop and
+        take the field's estimate of the row: at ``stop_``, where windows of ``X``,
+        drawn again, have the right spectra. The others solve to the end, with 1, 2
+        and 4 evaluations for each step; see :mod:`skflowfm.ode`.
     sampling_strategy : str, float, dict or callable, default="auto"
         For ``fit_resample``, as in imbalanced-learn's over-samplers. "auto" ("not
         majority") raises every class to the size of the largest; "minority", "not
@@ -67,6 +76,8 @@ class FlowFMSampler(BaseEstimator):
     ----------
     transformer_ : FlowFMTransformer
         The fitted model.
+    stop_ : float
+        With ``solver="auto"``, the time where solving stops: 1 is the end.
     classes_ : ndarray or None
         Classes seen in ``fit``; None without labels.
     n_synthetic_ : int
@@ -106,7 +117,7 @@ class FlowFMSampler(BaseEstimator):
     >>> from skflowfm.datasets import make_wearable
     >>> X, y, _ = make_wearable(80, n_timesteps=60, random_state=0, return_X_y=True)
     >>> transformer = FlowFMTransformer(8, max_steps=20, random_state=0)
-    >>> sampler = FlowFMSampler(transformer, n_steps=2, random_state=0).fit(X, y)
+    >>> sampler = FlowFMSampler(transformer, quality=2, random_state=0).fit(X, y)
     >>> X_new, y_new = sampler.sample(class_counts={0: 3, 2: 1})
     >>> X_new.shape, y_new
     ((4, 3, 60), array([0, 0, 0, 2]))
@@ -116,14 +127,14 @@ class FlowFMSampler(BaseEstimator):
         self,
         transformer=None,
         *,
-        n_steps=N_STEPS,
-        solver=SOLVER,
+        quality="balanced",
+        solver="auto",
         sampling_strategy="auto",
         bounds=None,
         random_state=None,
     ):
         self.transformer = transformer
-        self.n_steps = n_steps
+        self.quality = quality
         self.solver = solver
         self.sampling_strategy = sampling_strategy
         self.bounds = bounds
@@ -156,6 +167,12 @@ class FlowFMSampler(BaseEstimator):
         seed = seed_of(self.random_state)
         self.transformer_ = self._fitted_transformer(X, y, groups, seed)
         self._fit_density(rows, y, seed)
+        self.stop_ = 1.0
+        if self.solver == "auto":
+            n_evaluations = self._n_evaluations()
+            self.stop_ = choose_stop(
+                self.transformer_.module_, rows, n_evaluations, seed
+            )
         return self
 
     def fit_condition(self, X, y=None):
@@ -323,11 +340,30 @@ class FlowFMSampler(BaseEstimator):
         )
 
     def _check_parameters(self):
-        check_count("n_steps", self.n_steps, low=1, optional=False)
-        if self.solver not in SOLVERS:
+        n_evaluations = self._n_evaluations()
+        if self.solver not in ("auto", *SOLVERS):
             raise ValueError(
-                f"solver must be one of {list(SOLVERS)}, got solver={self.solver!r}."
+                f"solver must be 'auto' or one of {list(SOLVERS)}, got "
+                f"solver={self.solver!r}."
             )
+        if self.solver != "auto" and n_evaluations < SOLVERS[self.solver].nfe_per_step:
+            raise ValueError(
+                f"One step of solver={self.solver!r} takes "
+                f"{SOLVERS[self.solver].nfe_per_step} evaluations, got "
+                f"quality={self.quality!r}. Raise it or choose solver='auto'."
+            )
+
+    def _n_evaluations(self):
+        """Return how often the velocity field may be evaluated for each row."""
+        if isinstance(self.quality, str) and self.quality in QUALITIES:
+            return QUALITIES[self.quality]
+        if isinstance(self.quality, str):
+            raise ValueError(
+                f"quality must be one of {list(QUALITIES)} or a number of evaluations, "
+                f"got quality={self.quality!r}."
+            )
+        check_count("quality", self.quality, low=1, optional=False)
+        return self.quality
 
     def _fitted_transformer(self, X, y, groups, seed):
         """Return a fitted FlowFMTransformer: a new one, or the frozen one itself."""
@@ -393,9 +429,8 @@ class FlowFMSampler(BaseEstimator):
             z,
             self.row_shape_in_,
             seed,
-            n_steps=self.n_steps,
-            solver=self.solver,
-            n_shared=n_shared,
+            steps_of(self._n_evaluations(), self.solver, self.stop_),
+            n_shared,
         ).numpy()
         return X if self._bounds is None else np.clip(X, *self._bounds)
 

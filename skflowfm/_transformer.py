@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._building import build_model, check_module, check_n_components
 from ._draws import hold_out, ignore, prepare, private_generator
-from ._generation import N_STEPS, SOLVER, Z_NOISE, decode, fit_axes, represent, score
+from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._training import (
     Budget,
@@ -35,6 +35,7 @@ from .nets.views import table_view, window_view
 MAX_SUMMARY_ROWS = 2000
 BATCH_SIZE = 64
 FIELD_RATE = 2.0
+INVERSE_STEPS = Steps(8, "euler")
 
 
 class FlowFMTransformer(
@@ -306,8 +307,7 @@ class FlowFMTransformer(
             z,
             self.row_shape_in_,
             self.seed_,
-            n_steps=N_STEPS,
-            solver=SOLVER,
+            INVERSE_STEPS,
         ).numpy()
 
     def score_samples(self, X):

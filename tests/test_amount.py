@@ -137,7 +137,7 @@ def test_smaller_amounts_are_the_first_rows_of_larger_ones():
 def test_amounts_of_the_package_s_own_sampler_on_a_frame():
     X, y = two_classes(0, 12, n_columns=4)
     frame, labels = pd.DataFrame(X, columns=list("abcd")), pd.Series(y, name="kind")
-    sampler = FlowFMSampler(FlowFMTransformer(2, max_steps=5), n_steps=1)
+    sampler = FlowFMSampler(FlowFMTransformer(2, max_steps=5), quality=1)
     model = AugmentedClassifier(
         LogisticRegression(), sampler, amount=[1, 2], cv=2, random_state=0
     )

@@ -23,7 +23,7 @@ from skflowfm._augmentation import spread_over_classes
 
 
 def quick():
-    return FlowFMSampler(FlowFMTransformer(2, max_steps=5), n_steps=1, random_state=0)
+    return FlowFMSampler(FlowFMTransformer(2, max_steps=5), quality=1, random_state=0)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from skflowfm import FlowFMSampler, FlowFMTransformer
 X = np.random.default_rng(0).normal(size=(150, 2, 40)).cumsum(axis=-1)
 y = np.repeat([0, 1, 2], 50)
 model = FlowFMTransformer(6, max_steps=60, random_state=3)
-sampler = FlowFMSampler(model, n_steps=2, random_state=3).fit(X, y)
+sampler = FlowFMSampler(model, quality=2, random_state=3).fit(X, y)
 Z = sampler.transformer_.transform(X)
 parts = [
     Z,

@@ -13,7 +13,10 @@ import skflowfm._generation as generation
 from skflowfm._building import build_model
 from skflowfm._generation import (
     BLOCK,
+    STOPS,
     STREAMS,
+    Steps,
+    choose_stop,
     counter_uniform,
     decode,
     flow_shape,
@@ -21,8 +24,10 @@ from skflowfm._generation import (
     represent,
     score,
     source_rows,
+    steps_of,
 )
 from skflowfm._validation import Rows
+from skflowfm.ode import SOLVERS, integrate
 
 seeds = st.integers(0, 2**63 - 1)
 streams = st.sampled_from(sorted(STREAMS))
@@ -170,9 +175,9 @@ def model(request):
 def test_decoded_rows_do_not_depend_on_how_many_there_are(model, n):
     model, row_shape = model
     z = normal(150, 4, seed=2)
-    every = decode(model, z, row_shape, 3, n_steps=2, solver="midpoint")
+    every = decode(model, z, row_shape, 3, Steps(2, "midpoint"))
     assert every.shape == (150, *row_shape)
-    few = decode(model, z[:n], row_shape, 3, n_steps=2, solver="midpoint")
+    few = decode(model, z[:n], row_shape, 3, Steps(2, "midpoint"))
     assert torch.equal(few, every[:n])
 
 
@@ -181,19 +186,19 @@ def test_decoded_rows_do_not_depend_on_how_many_sources_are_drawn_at_once(
 ):
     model, row_shape = model
     z = normal(150, 4, seed=2)
-    every = decode(model, z, row_shape, 3, n_steps=1, solver="euler")
+    every = decode(model, z, row_shape, 3, Steps(1, "euler"))
     monkeypatch.setattr(generation, "ROWS_AT_A_TIME", BLOCK)
-    again = decode(model, z, row_shape, 3, n_steps=1, solver="euler")
+    again = decode(model, z, row_shape, 3, Steps(1, "euler"))
     assert torch.equal(again, every)
 
 
 def test_a_decoded_row_does_not_depend_on_the_other_representations(model):
     model, row_shape = model
     z = normal(100, 4, seed=2)
-    every = decode(model, z, row_shape, 3, n_steps=2, solver="midpoint")
+    every = decode(model, z, row_shape, 3, Steps(2, "midpoint"))
     others = normal(100, 4, seed=5)
     others[80] = z[80]
-    again = decode(model, others, row_shape, 3, n_steps=2, solver="midpoint")
+    again = decode(model, others, row_shape, 3, Steps(2, "midpoint"))
     assert torch.equal(again[80], every[80])
     assert not torch.equal(again[79], every[79])
 
@@ -201,13 +206,13 @@ def test_a_decoded_row_does_not_depend_on_the_other_representations(model):
 def test_decoding_uses_the_counter_based_source_of_each_row(model):
     model, row_shape = model
     z = normal(70, 4, seed=2)
-    rows = decode(model, z, row_shape, 3, n_steps=2, solver="rk4")
+    rows = decode(model, z, row_shape, 3, Steps(2, "rk4"))
     shape = flow_shape(model, row_shape)
     x_0 = source_rows(3, "source", 0, 70, shape)
     with torch.inference_mode():
         expected = model.decode(z, x_0, 2, "rk4")
     torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-4)
-    other = decode(model, z, row_shape, 4, n_steps=2, solver="rk4")
+    other = decode(model, z, row_shape, 4, Steps(2, "rk4"))
     assert not torch.allclose(rows, other, atol=0.1)
 
 
@@ -252,3 +257,39 @@ def test_scores_average_over_all_times():
     scores = score(model, Rows(X.numpy()), 0)
     expected = -(7 / 3 + model.standardise(X).square().mean(dim=1) / 3)
     torch.testing.assert_close(scores, expected, rtol=0.02, atol=0)
+
+
+# ---------------------------------------------------------------- how it is solved
+@given(st.integers(1, 40), st.sampled_from(("auto", *SOLVERS)), st.sampled_from(STOPS))
+def test_no_more_evaluations_are_spent_than_allowed(n_evaluations, solver, stop):
+    if solver != "auto" and n_evaluations < SOLVERS[solver].nfe_per_step:
+        return  # the sampler refuses it
+    times = []
+
+    def v(x, t):
+        times.append(t)
+        return x
+
+    integrate(v, torch.ones(1), *steps_of(n_evaluations, solver, stop))
+    assert n_evaluations - SOLVERS.get(solver, (0, 0, 2))[2] < len(times)
+    assert len(times) <= n_evaluations
+    if solver == "auto" and n_evaluations > 1 and stop < 1:
+        assert times[-1] == pytest.approx(stop)
+
+
+@pytest.mark.parametrize("best", STOPS)
+def test_the_stop_with_the_right_spectra_is_chosen(monkeypatch, best):
+    """At all other stops the windows come out twice as large, or half."""
+    rows = Rows(normal(40, 2, 30).numpy())
+
+    def drawn(model, z, row_shape, seed, steps):
+        size = 2.0 if steps.stop < best else 1.0 if steps.stop == best else 0.5
+        return rows[torch.arange(40)] * size
+
+    monkeypatch.setattr(generation, "decode", drawn)
+    assert choose_stop(model_of((2, 30)), rows, 8, seed=0) == best
+
+
+def test_tables_are_solved_to_the_end(monkeypatch):
+    monkeypatch.setattr(generation, "decode", None)
+    assert choose_stop(None, Rows(np.zeros((5, 3), np.float32)), 8, seed=0) == 1

@@ -164,3 +164,19 @@ def test_solved_and_direct_draws_cannot_be_told_apart(source):
     assert energy_test(integrate(gaussian_velocity, source[:1000], 16), direct) > 0.01
     crude = integrate(gaussian_velocity, source[:1000], 1, "euler")
     assert energy_test(crude, direct) < 0.01
+
+
+@every_solver
+@pytest.mark.parametrize("stop", [0.5, 0.75, 0.875])
+def test_an_early_stop_lands_on_the_estimate_of_the_data(solver, stop):
+    """All data at 2: the exact field's estimate is 2 wherever it is asked."""
+    times = []
+
+    def v(x, t):
+        times.append(t)
+        return (2 - x) / (1 - t)
+
+    x = integrate(v, double(-1.0, 5.0), 3, solver, stop)
+    torch.testing.assert_close(x, double(2.0, 2.0))
+    assert max(times) == pytest.approx(stop)
+    assert len(times) == 3 * SOLVERS[solver].nfe_per_step + 1

@@ -27,7 +27,7 @@ def transformer(data):
 def sampler(data, transformer):
     X, y, _ = data
     frozen = FrozenEstimator(transformer)
-    return FlowFMSampler(frozen, n_steps=2, random_state=1).fit(X, y)
+    return FlowFMSampler(frozen, quality=2, random_state=1).fit(X, y)
 
 
 def test_samples_are_prefix_stable_to_the_byte(sampler):
@@ -93,10 +93,14 @@ def test_classes_need_labels(data, transformer):
 
 def test_bad_parameters(data, transformer):
     X = data[0]
-    with pytest.raises(ValueError, match="solver must be one of"):
+    with pytest.raises(ValueError, match="solver must be 'auto' or one of"):
         FlowFMSampler(transformer, solver="dopri5").fit(X)
-    with pytest.raises(ValueError, match="n_steps must be an integer of at least 1"):
-        FlowFMSampler(transformer, n_steps=0).fit(X)
+    with pytest.raises(ValueError, match="quality must be an integer of at least 1"):
+        FlowFMSampler(transformer, quality=0).fit(X)
+    with pytest.raises(ValueError, match="quality must be one of"):
+        FlowFMSampler(transformer, quality="best").fit(X)
+    with pytest.raises(ValueError, match="One step of solver='rk4' takes 4"):
+        FlowFMSampler(transformer, solver="rk4", quality=3).fit(X)
     with pytest.raises(TypeError, match="must be a FlowFMTransformer"):
         FlowFMSampler(LogisticRegression()).fit(X)
 
@@ -105,11 +109,11 @@ def test_a_frozen_transformer_is_not_trained_and_labels_may_change(data, transfo
     X, _, groups = data
     before = [p.clone() for p in transformer.module_.parameters()]
     frozen = FrozenEstimator(transformer)
-    by_subject = FlowFMSampler(frozen, n_steps=1, random_state=0).fit(X, groups)
+    by_subject = FlowFMSampler(frozen, quality=1, random_state=0).fit(X, groups)
     assert by_subject.transformer_ is transformer
     assert all(map(torch.equal, before, transformer.module_.parameters()))
     np.testing.assert_array_equal(by_subject.classes_, np.unique(groups))
-    few = FlowFMSampler(frozen, n_steps=1, random_state=0).fit(X[:1], ["fall"])
+    few = FlowFMSampler(frozen, quality=1, random_state=0).fit(X[:1], ["fall"])
     assert few.sample(class_counts={"fall": 5})[1].tolist() == ["fall"] * 5
 
 
@@ -191,9 +195,9 @@ def test_interpolation_runs_from_one_draw_to_the_other(data, sampler):
 
 def test_labels_may_change_after_training(data, transformer):
     X, y, _ = data
-    sampler = FlowFMSampler(FrozenEstimator(transformer), n_steps=1, random_state=0)
+    sampler = FlowFMSampler(FrozenEstimator(transformer), quality=1, random_state=0)
     other = np.where(y < 3, "still", "moving")
-    once = FlowFMSampler(FrozenEstimator(transformer), n_steps=1, random_state=0)
+    once = FlowFMSampler(FrozenEstimator(transformer), quality=1, random_state=0)
     expected = once.fit(X, other).sample(class_counts={"moving": 7})
     sampler.fit(X).fit_condition(X, other)
     assert sampler.classes_.tolist() == ["moving", "still"]
@@ -209,7 +213,7 @@ def test_resampled_rows_know_where_they_come_from(data, transformer):
     X, y, _ = data
     sampler = FlowFMSampler(
         FrozenEstimator(transformer),
-        n_steps=1,
+        quality=1,
         sampling_strategy={0: int((y == 0).sum()) + 9, 4: int((y == 4).sum()) + 30},
         random_state=0,
     )
@@ -230,7 +234,7 @@ def test_resampled_rows_know_where_they_come_from(data, transformer):
 def test_bounds_move_what_is_outside_to_the_edge(data, transformer):
     X, y, _ = data
     frozen = FrozenEstimator(transformer)
-    settings = {"n_steps": 1, "random_state": 0}
+    settings = {"quality": 1, "random_state": 0}
     free = FlowFMSampler(frozen, **settings).fit(X, y).sample(200)
     learned = FlowFMSampler(frozen, bounds="data", **settings).fit(X, y).sample(200)
     low, high = X.min(axis=(0, 2)), X.max(axis=(0, 2))
@@ -256,7 +260,7 @@ def test_bad_bounds(data, transformer, bounds):
 def test_a_lonely_row_is_the_parent_of_its_class(data, transformer):
     X, y, _ = data
     rows = np.concatenate([[np.flatnonzero(y == 2)[0]], np.flatnonzero(y == 1)])
-    sampler = FlowFMSampler(FrozenEstimator(transformer), n_steps=1, random_state=0)
+    sampler = FlowFMSampler(FrozenEstimator(transformer), quality=1, random_state=0)
     sampler.fit_resample(X[rows], y[rows])
     assert (sampler.parent_indices_[sampler.is_synthetic_] == 0).all()
 
@@ -266,7 +270,7 @@ def test_fit_resample_appends(data, transformer, dtype):
     X, y = data[0].astype(dtype), np.array([*"abcdef"])[data[1]]
     sampler = FlowFMSampler(
         FrozenEstimator(transformer),
-        n_steps=1,
+        quality=1,
         sampling_strategy={"a": 40, "f": 30},
         random_state=0,
     )
@@ -308,7 +312,7 @@ def test_a_balanced_target_gets_nothing(transformer, data):
 def test_without_a_request_classes_come_as_often_as_in_fit(data, transformer):
     X, y = data[0], np.repeat([0, 1], [40, 120])
     frozen = FrozenEstimator(transformer)
-    sampler = FlowFMSampler(frozen, n_steps=1, random_state=0).fit(X, y)
+    sampler = FlowFMSampler(frozen, quality=1, random_state=0).fit(X, y)
     codes = sampler._density.draw_codes(20_000, 3)
     successes = int((codes == 1).sum())
     assert stats.binomtest(successes, 20_000, 0.75).pvalue > 1e-3

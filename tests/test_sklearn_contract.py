@@ -19,9 +19,9 @@ from skflowfm.datasets import make_wearable
 
 ESTIMATORS = [
     FlowFMTransformer(max_steps=5),
-    FlowFMSampler(FlowFMTransformer(max_steps=5), n_steps=1),
+    FlowFMSampler(FlowFMTransformer(max_steps=5), quality=1),
     AugmentedClassifier(
-        LogisticRegression(), FlowFMSampler(FlowFMTransformer(max_steps=5), n_steps=1)
+        LogisticRegression(), FlowFMSampler(FlowFMTransformer(max_steps=5), quality=1)
     ),
 ]
 
@@ -131,10 +131,10 @@ def test_inside_imbalanced_learns_pipeline(data):
     X, y = X[keep], y[keep]
     pipe = pipeline.Pipeline(
         [
-            ("aug", FlowFMSampler(FlowFMTransformer(4, max_steps=5), n_steps=1)),
+            ("aug", FlowFMSampler(FlowFMTransformer(4, max_steps=5), quality=1)),
             ("z", FlowFMTransformer(4, max_steps=5, random_state=0)),
             ("clf", LogisticRegression(max_iter=2000)),
         ]
     )
-    search = GridSearchCV(pipe, {"aug__n_steps": [1, 2]}, cv=2).fit(X, y)
+    search = GridSearchCV(pipe, {"aug__quality": [1, 2]}, cv=2).fit(X, y)
     assert search.predict(X).shape == y.shape

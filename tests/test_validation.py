@@ -176,7 +176,7 @@ def test_a_read_only_float32_memmap_works_and_is_not_written(tmp_path, windows):
     before = path.read_bytes()
     X = np.load(path, mmap_mode="r")
     fitted = transformer(n_components=4).fit(X)
-    sampler = FlowFMSampler(transformer(n_components=4), n_steps=1).fit(X)
+    sampler = FlowFMSampler(transformer(n_components=4), quality=1).fit(X)
     expected = transformer(n_components=4).fit(np.array(X)).transform(np.array(X))
     np.testing.assert_array_equal(fitted.transform(X), expected)
     sampler.sample_like(X)

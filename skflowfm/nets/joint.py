@@ -205,7 +205,14 @@ class JointModel(nn.Module):
         """Return the representation of rows in the user's units (recognition)."""
         return self.axes(self.encode(self.stem(self.standardise(x))))
 
-    def decode(self, components: Tensor, x_0: Tensor, n_steps: int, solver: str):
+    def decode(
+        self,
+        components: Tensor,
+        x_0: Tensor,
+        n_steps: int,
+        solver: str,
+        stop: float = 1.0,
+    ) -> Tensor:
         """Return one row for each representation, in the user's units (generation).
 
         Parameters
@@ -214,7 +221,7 @@ class JointModel(nn.Module):
             As :meth:`represent` gives them.
         x_0 : Tensor of shape (n, ...)
             Source rows, in flow coordinates.
-        n_steps, solver
+        n_steps, solver, stop
             See :func:`skflowfm.ode.integrate`.
         """
         z = self.axes.inverse(components)
@@ -222,5 +229,5 @@ class JointModel(nn.Module):
         def v(x, t):
             return self.velocity_field(x, x.new_full((len(x),), t), z)
 
-        x_1 = integrate(v, x_0, n_steps, solver)
+        x_1 = integrate(v, x_0, n_steps, solver, stop)
         return self.standardise.inverse(self.coordinates.inverse(x_1))
