@@ -68,7 +68,7 @@ def make_synthetic(
     >>> from skflowfm import FlowFMSampler, FlowFMTransformer, make_synthetic
     >>> from skflowfm.datasets import make_wearable
     >>> X, y, _ = make_wearable(80, n_timesteps=60, random_state=0, return_X_y=True)
-    >>> sampler = FlowFMSampler(FlowFMTransformer(8, max_steps=20), n_steps=2)
+    >>> sampler = FlowFMSampler(FlowFMTransformer(8, max_steps=20), quality=2)
     >>> X_new, y_new = make_synthetic(
     ...     X, y, n_samples={1: 2}, sampler=sampler, random_state=0
     ... )
