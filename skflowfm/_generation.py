@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ._training import Budget, train
+from ._validation import check_count
 from .flow_matching import (
     flow_matching_loss,
     sample_source,
@@ -34,6 +35,7 @@ TRANSFORM_BLOCK = 512
 FLOW_CLASS_SIZE = 20
 ROWS_PER_COMPONENT = 6
 Z_NOISE = 0.1
+QUALITIES = {"fast": 4, "balanced": 8, "high": 32}
 STOPS = 1.0, 0.875, 0.75
 ENOUGH_FOR_MIDPOINT = 8
 ROWS_FOR_STOP = 256
@@ -110,6 +112,30 @@ def flow_shape(model, row_shape) -> tuple[int, ...]:
     """Return the shape of one row in flow coordinates."""
     blank = torch.zeros(1, *row_shape, device=device_of(model))
     return tuple(model.coordinates(blank).shape[1:])
+
+
+def check_quality(quality, solver) -> int:
+    """Return the evaluations for each row that ``quality`` means, or raise."""
+    if isinstance(quality, str):
+        if quality not in QUALITIES:
+            raise ValueError(
+                f"quality must be one of {list(QUALITIES)} or a number of evaluations, "
+                f"got quality={quality!r}."
+            )
+        n_evaluations = QUALITIES[quality]
+    else:
+        check_count("quality", quality, low=1, optional=False)
+        n_evaluations = int(quality)
+    if solver not in ("auto", *SOLVERS):
+        raise ValueError(
+            f"solver must be 'auto' or one of {list(SOLVERS)}, got solver={solver!r}."
+        )
+    if solver != "auto" and n_evaluations < SOLVERS[solver].nfe_per_step:
+        raise ValueError(
+            f"One step of solver={solver!r} takes {SOLVERS[solver].nfe_per_step} "
+            f"evaluations, got quality={quality!r}. Raise it or choose solver='auto'."
+        )
+    return n_evaluations
 
 
 class Steps(NamedTuple):

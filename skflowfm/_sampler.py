@@ -7,11 +7,13 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._generation import (
     RepresentationDensity,
+    check_quality,
     choose_stop,
     decode,
     represent,
     steps_of,
 )
+from ._imputation import check_known, complete, fill_by_hand, numbers_of, put_in
 from ._resampling import (
     append_rows,
     as_container,
@@ -30,9 +32,6 @@ from ._validation import (
     check_rows,
     seed_of,
 )
-from .ode import SOLVERS
-
-QUALITIES = {"fast": 4, "balanced": 8, "high": 32}
 
 
 class FlowFMSampler(BaseEstimator):
@@ -157,7 +156,7 @@ class FlowFMSampler(BaseEstimator):
         -------
         self : FlowFMSampler
         """
-        self._check_parameters()
+        n_evaluations = check_quality(self.quality, self.solver)
         if y is not None:
             y = np.asarray(check_labels(y))
         rows = check_rows(self, X, reset=True)
@@ -169,7 +168,6 @@ class FlowFMSampler(BaseEstimator):
         self._fit_density(rows, y, seed)
         self.stop_ = 1.0
         if self.solver == "auto":
-            n_evaluations = self._n_evaluations()
             self.stop_ = choose_stop(
                 self.transformer_.module_, rows, n_evaluations, seed
             )
@@ -305,6 +303,40 @@ class FlowFMSampler(BaseEstimator):
         X_new = self._decode(z, seed, n_shared=n_samples)
         return X_new.reshape(len(a), n_samples, *X_new.shape[1:])
 
+    def impute(self, X, *, random_state=None):
+        """Fill gaps with draws of what may have been there, given what is known.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame with rows as in ``fit``
+            NaN where a value is missing; at least one value of each row is known.
+        random_state : int, RandomState, Generator or None, default=None
+            As in :meth:`sample`. Other seeds give other draws: their spread says how
+            little the known values tell.
+
+        Returns
+        -------
+        X_filled : like ``X``
+            A copy; known values are exactly those of ``X``. A draw has a larger squared
+            error than an average of draws, and the spectra that the average lacks.
+        """
+        check_is_fitted(self)
+        n_evaluations = check_quality(self.quality, self.solver)
+        seed = seed_of(self.random_state if random_state is None else random_state)
+        X = as_container(X)
+        values = numbers_of(X)
+        known = ~np.isnan(values)
+        blank = np.where(known, values, 0)
+        if hasattr(X, "columns"):
+            blank = type(X)(blank, columns=X.columns)
+        check_rows(self, blank, reset=False)
+        check_known(known)
+        model = self.transformer_.module_
+        by_hand = fill_by_hand(values, model.standardise.mean.cpu().numpy())
+        rows = torch.from_numpy(by_hand.astype(np.float32))
+        drawn = complete(model, rows, torch.from_numpy(known), seed, n_evaluations)
+        return put_in(X, self._within_bounds(drawn.numpy()), known)
+
     def fit_resample(self, X, y, *, groups=None):
         """Fit, and return ``X`` and ``y`` followed by new rows.
 
@@ -338,32 +370,6 @@ class FlowFMSampler(BaseEstimator):
             append_rows(X, rows_like(X_new, X)),
             append_rows(y, labels_like(y_new, y)),
         )
-
-    def _check_parameters(self):
-        n_evaluations = self._n_evaluations()
-        if self.solver not in ("auto", *SOLVERS):
-            raise ValueError(
-                f"solver must be 'auto' or one of {list(SOLVERS)}, got "
-                f"solver={self.solver!r}."
-            )
-        if self.solver != "auto" and n_evaluations < SOLVERS[self.solver].nfe_per_step:
-            raise ValueError(
-                f"One step of solver={self.solver!r} takes "
-                f"{SOLVERS[self.solver].nfe_per_step} evaluations, got "
-                f"quality={self.quality!r}. Raise it or choose solver='auto'."
-            )
-
-    def _n_evaluations(self):
-        """Return how often the velocity field may be evaluated for each row."""
-        if isinstance(self.quality, str) and self.quality in QUALITIES:
-            return QUALITIES[self.quality]
-        if isinstance(self.quality, str):
-            raise ValueError(
-                f"quality must be one of {list(QUALITIES)} or a number of evaluations, "
-                f"got quality={self.quality!r}."
-            )
-        check_count("quality", self.quality, low=1, optional=False)
-        return self.quality
 
     def _fitted_transformer(self, X, y, groups, seed):
         """Return a fitted FlowFMTransformer: a new one, or the frozen one itself."""
@@ -423,15 +429,18 @@ class FlowFMSampler(BaseEstimator):
         return self._decode(self._density.draw(codes, seed), seed)
 
     def _decode(self, z, seed, n_shared=1):
-        self._check_parameters()
+        n_evaluations = check_quality(self.quality, self.solver)
         X = decode(
             self.transformer_.module_,
             z,
             self.row_shape_in_,
             seed,
-            steps_of(self._n_evaluations(), self.solver, self.stop_),
+            steps_of(n_evaluations, self.solver, self.stop_),
             n_shared,
         ).numpy()
+        return self._within_bounds(X)
+
+    def _within_bounds(self, X):
         return X if self._bounds is None else np.clip(X, *self._bounds)
 
     def __sklearn_tags__(self):

@@ -28,6 +28,7 @@ LAYERS = {
     "_draws": 2,
     "_generation": 2,
     "_health": 2,
+    "_imputation": 2,
     "_positives": 2,
     "_resampling": 2,
     "_training": 2,

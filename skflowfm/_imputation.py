@@ -1,0 +1,147 @@
+"""Filling gaps: a draw of the missing values given the known ones.
+
+The flow is solved as for a new row, but after each step the field's estimate of the
+finished row gets its known values back, and the path goes on towards that [1]_. That is
+not exact: with the true field of two Gaussian variables of correlation .9 the draws
+reach .8. The representation is that of the row itself, its gaps first filled by hand,
+then by the model.
+
+References
+----------
+.. [1] Y. Wang, J. Yu and J. Zhang, "Zero-Shot Image Restoration Using Denoising
+       Diffusion Null-Space Model", ICLR 2023 (the same on images).
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ._generation import (
+    BLOCK,
+    ROWS_AT_A_TIME,
+    device_of,
+    flow_shape,
+    in_blocks,
+    source_rows,
+)
+from ._resampling import rows_like
+
+ROUNDS = 2
+
+
+def numbers_of(X) -> np.ndarray:
+    """Return ``X`` as a float array, NaN where a value is missing, or raise."""
+    try:
+        if isinstance(X, pd.DataFrame):
+            return X.to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(X, dtype=np.result_type(np.asarray(X).dtype, np.float32))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"X must be numeric, NaN where a value is missing ({error})."
+        ) from None
+
+
+def check_known(known: np.ndarray) -> None:
+    """Raise for rows of which nothing is known."""
+    empty = np.flatnonzero(~known.reshape(len(known), -1).any(axis=1))
+    if len(empty):
+        raise ValueError(
+            f"X has {len(empty)} row(s) without any known value, the first at index "
+            f"{empty[0]}. Leave them out, or draw new rows with sample."
+        )
+
+
+def fill_by_hand(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return ``X`` with every gap filled: in time by lines, else by the mean.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_channels, n_timesteps) or (n, n_features)
+        Rows with NaN where nothing is known.
+    mean : ndarray broadcastable to a row
+        Of each channel or feature; for what has no neighbour in time.
+    """
+    filled = np.where(np.isnan(X), mean, X)
+    if X.ndim == 2:
+        return filled
+    steps = np.arange(X.shape[2])
+    for row, channel in np.argwhere(np.isnan(X).any(axis=2)):
+        known = ~np.isnan(X[row, channel])
+        if known.any():
+            filled[row, channel] = np.interp(
+                steps, steps[known], X[row, channel, known]
+            )
+    return filled
+
+
+def complete(model, rows, known: torch.Tensor, seed: int, n_steps: int):
+    """Return ``rows`` with what is not ``known`` drawn from the model.
+
+    Parameters
+    ----------
+    model : JointModel
+        Trained.
+    rows : Tensor of shape (n, ...)
+        In the user's units, the gaps filled by hand.
+    known : Tensor of bool of the shape of ``rows``
+        What is kept exactly.
+    seed : int
+        Seed of the draws.
+    n_steps : int
+        Steps of the solver.
+    """
+    device, row_shape = device_of(model), tuple(rows.shape[1:])
+    shape = flow_shape(model, row_shape)
+
+    def block(x, known, x_0):
+        x, known, x_0 = x.to(device), known.to(device), x_0.to(device)
+        truth = x
+        for _ in range(ROUNDS):
+            z = model.encode(model.stem(model.standardise(x)))
+            x = one_round(model, truth, known, x_0, z, n_steps)
+        return x
+
+    out = [torch.empty(0, *row_shape)]
+    for start in range(0, len(rows), ROWS_AT_A_TIME):
+        part = slice(start, start + ROWS_AT_A_TIME)
+        x_0 = source_rows(seed, "source", start, len(rows[part]), shape)
+        out.append(in_blocks(block, rows[part], known[part], x_0, size=BLOCK, pad=True))
+    return torch.cat(out)
+
+
+def one_round(model, truth, known, x_t, z, n_steps):
+    """Solve once, and return the rows in the user's units."""
+    for k in range(n_steps):
+        t, after = k / n_steps, (k + 1) / n_steps
+        v = model.velocity_field(x_t, x_t.new_full((len(x_t),), t), z)
+        source, estimate = x_t - t * v, x_t + (1 - t) * v
+        x = model.standardise.inverse(model.coordinates.inverse(estimate))
+        x = torch.where(known, truth, match(x, truth, known))
+        x_t = torch.lerp(source, model.coordinates(model.standardise(x)), after)
+    return x
+
+
+def match(x, truth, known):
+    """Return windows shifted and scaled, by channel, to agree with what is known."""
+    if x.ndim == 2:
+        return x
+    n = known.sum(dim=-1, keepdim=True)
+
+    def moments(x):
+        mean = torch.where(known, x, 0).sum(dim=-1, keepdim=True) / n.clamp_min(1)
+        square = torch.where(known, x - mean, 0).square().sum(dim=-1, keepdim=True)
+        return mean, (square / n.clamp_min(1)).sqrt()
+
+    (wanted, spread), (mean, deviation) = moments(truth), moments(x)
+    scale = torch.where(deviation > 0, spread / deviation, 1.0)
+    return torch.where(n > 1, (x - mean) * scale + wanted, x)
+
+
+def put_in(X, drawn: np.ndarray, known: np.ndarray):
+    """Return a copy of ``X`` with the drawn values where nothing is known."""
+    if isinstance(X, pd.DataFrame):
+        drawn = rows_like(drawn, X)
+        drawn.index = X.index
+        return X.where(known, drawn)
+    X = np.asarray(X)
+    return np.where(known, X, drawn).astype(X.dtype)

@@ -1,0 +1,180 @@
+"""Gaps: known values stay, the rest is drawn given them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.frozen import FrozenEstimator
+
+from skflowfm import FlowFMSampler, FlowFMTransformer
+from skflowfm._imputation import ROUNDS, complete, fill_by_hand, match
+from skflowfm.datasets import make_wearable
+from skflowfm.nets.coordinates import Standardise, TableCoordinates
+
+
+@pytest.fixture(scope="module")
+def X():
+    return make_wearable(90, n_timesteps=32, random_state=0, return_X_y=True)[0]
+
+
+@pytest.fixture(scope="module")
+def windows(X):
+    transformer = FlowFMTransformer(8, max_steps=5, random_state=0).fit(X)
+    frozen = FrozenEstimator(transformer)
+    return FlowFMSampler(frozen, quality=2, random_state=1).fit(X)
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(5, 3, size=(80, 3)), columns=["a", "b", "n"])
+    transformer = FlowFMTransformer(3, max_steps=5, random_state=0).fit(X)
+    frozen = FrozenEstimator(transformer)
+    return FlowFMSampler(frozen, quality=2, random_state=1).fit(X), X
+
+
+def with_gaps(X, share, seed):
+    rng = np.random.default_rng(seed)
+    gaps = rng.random(X.shape) < share
+    gaps.reshape(len(X), -1)[:, 0] = False
+    return np.where(gaps, np.nan, X), gaps
+
+
+@given(share=st.floats(0, 1), seed=st.integers(0, 10_000))
+def test_known_values_stay_to_the_bit_and_no_gap_is_left(windows, X, share, seed):
+    holed, gaps = with_gaps(X[:4].astype(np.float64), share, seed)
+    before = holed.copy()
+    filled = windows.impute(holed)
+    assert filled.dtype == holed.dtype
+    assert np.isfinite(filled).all()
+    assert np.array_equal(filled[~gaps], X[:4][~gaps])
+    assert np.array_equal(holed, before, equal_nan=True)
+
+
+def test_row_i_depends_on_the_seed_and_on_row_i(windows, X):
+    holed, gaps = with_gaps(X[:70], 0.3, seed=0)
+    filled = windows.impute(holed)
+    assert np.array_equal(windows.impute(holed[:5]), filled[:5])
+    other = windows.impute(holed, random_state=2)
+    assert not np.allclose(other[gaps], filled[gaps])
+
+
+def test_a_frame_keeps_its_columns_index_and_whole_numbers(table):
+    sampler, X = table
+    X = X.head(9).set_index(pd.Index(list("abcdefghi")))
+    X["n"] = X["n"].round().astype("Int64")
+    holed = X.copy()
+    holed.loc["b", "a"], holed.loc["d", "n"] = np.nan, pd.NA
+    filled = sampler.impute(holed)
+    assert filled.notna().all(axis=None)
+    assert filled.dtypes.equals(X.dtypes)
+    changed = filled.ne(X)
+    assert not changed.drop(index=["b", "d"]).any(axis=None)
+    assert filled.index.equals(X.index)
+
+
+def test_draws_stay_within_the_bounds(windows, X):
+    holed, gaps = with_gaps(X[:20], 0.5, seed=0)
+    bounded = FlowFMSampler(
+        windows.transformer, quality=2, bounds=(-0.1, 0.1), random_state=1
+    ).fit(X)
+    filled = bounded.impute(holed)
+    assert np.abs(filled[gaps]).max() <= np.float32(0.1)
+    assert np.array_equal(filled[~gaps], holed[~gaps])
+
+
+def test_bad_input(windows, table, X):
+    holed = X[:3].copy()
+    holed[1] = np.nan
+    with pytest.raises(ValueError, match="without any known value, the first at in"):
+        windows.impute(holed)
+    with pytest.raises(ValueError, match="rows of shape"):
+        windows.impute(X[:3, :, :20])
+    with pytest.raises(ValueError, match="3-D windows"):
+        windows.impute(X[0])
+    with pytest.raises(ValueError, match="got inf"):
+        windows.impute(np.where(X[:3] == X[0, 0, 0], np.inf, X[:3]))
+    with pytest.raises(ValueError, match="X must be numeric"):
+        table[0].impute(pd.DataFrame({"a": ["x"], "b": [1.0], "n": [2.0]}))
+
+
+# ------------------------------------------------------------------- what is drawn
+def test_gaps_are_first_filled_along_lines():
+    ramp = np.arange(12.0).reshape(1, 2, 6)
+    holed = ramp.copy()
+    holed[0, 0, 2:4] = np.nan
+    np.testing.assert_allclose(fill_by_hand(holed, np.zeros((2, 1))), ramp)
+    holed[0, 1] = np.nan
+    filled = fill_by_hand(holed, np.array([[0.0], [7.0]]))
+    assert (filled[0, 1] == 7).all()
+    assert fill_by_hand(np.array([[np.nan, 1]]), np.array([3.0, 4])).tolist() == [
+        [3, 1]
+    ]
+
+
+@given(st.floats(0.1, 10), st.floats(-5, 5), st.integers(2, 19), st.integers(0, 99))
+def test_a_window_off_by_scale_and_level_is_matched_exactly(scale, level, n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.randn(3, 2, 20, generator=generator)
+    known = torch.arange(20).expand_as(truth) < n
+    found = match(scale * truth + level, truth, known)
+    torch.testing.assert_close(found, truth, rtol=1e-3, atol=1e-3)
+
+
+def test_a_channel_of_which_nothing_is_known_is_left_alone():
+    x, truth = torch.randn(2, 4, 3, 8, generator=torch.Generator().manual_seed(0))
+    known = torch.ones(4, 3, 8, dtype=torch.bool)
+    known[:, 1] = False
+    assert torch.equal(match(x, truth, known)[:, 1], x[:, 1])
+
+
+def gaussian_model(covariance):
+    """The exact velocity field of N(0, covariance), in place of a trained one."""
+    eye = torch.eye(len(covariance))
+
+    class Field(torch.nn.Module):
+        def forward(self, x, t, z):
+            t = float(t[0])
+            precision = torch.linalg.inv(t**2 * covariance + (1 - t) ** 2 * eye)
+            return x @ (precision @ (t * covariance - (1 - t) * eye))
+
+    n = len(covariance)
+    standardise = Standardise(torch.zeros(n), torch.ones(n))
+    return SimpleNamespace(
+        standardise=standardise,
+        coordinates=TableCoordinates(),
+        stem=torch.nn.Identity(),
+        encode=torch.nn.Identity(),
+        velocity_field=Field(),
+        axes=SimpleNamespace(mean=torch.zeros(1)),
+    )
+
+
+@pytest.mark.parametrize("correlation", [-0.9, 0.0, 0.6])
+def test_draws_of_a_gaussian_follow_what_is_known(correlation):
+    """As nearly as the method can: it falls short of the correlation by a tenth."""
+    covariance = torch.tensor([[1.0, correlation], [correlation, 1.0]])
+    rows = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
+    rows[:, 1] = 0
+    known = torch.tensor([True, False]).expand_as(rows)
+    drawn = complete(gaussian_model(covariance), rows, known, 0, n_steps=64)
+    x, y = drawn.double().T
+    slope = (x * y).mean() / (x * x).mean()
+    assert slope == pytest.approx(correlation, abs=0.12)
+    assert (y - slope * x).std() == pytest.approx((1 - correlation**2) ** 0.5, rel=0.25)
+
+
+def test_the_representation_is_found_again_from_the_filled_row():
+    seen = []
+    model = gaussian_model(torch.eye(2))
+    model.encode = lambda x: seen.append(x) or x
+    rows, known = torch.ones(3, 2), torch.tensor([[True, False]] * 3)
+    drawn = complete(model, rows, known, 0, n_steps=4)
+    assert len(seen) == ROUNDS
+    assert torch.equal(seen[0][:3], rows)
+    assert not torch.equal(seen[1][:3], rows)
+    assert torch.equal(drawn[:, 0], rows[:, 0])
