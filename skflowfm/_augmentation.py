@@ -8,6 +8,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._amount import AMOUNTS, best_amount, compare_amounts, totals_of
+from ._columns import as_codes
 from ._resampling import (
     as_container,
     check_labels,
@@ -230,7 +231,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         amounts = check_amounts(self.amount)
         check_count("cv", self.cv, low=2, optional=False)
         y = check_labels(y)
-        rows = check_rows(self, X, reset=True)
+        rows = check_rows(self, as_codes(X), reset=True)
         check_length("y", y, len(rows))
         classifier = (
             LogisticRegression() if self.classifier is None else self.classifier
@@ -285,7 +286,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X):
         check_is_fitted(self)
-        check_rows(self, X, reset=False)
+        check_rows(self, as_codes(X), reset=False)
         return self.classifier_
 
     def __sklearn_tags__(self):

@@ -41,6 +41,12 @@ def numbers_of(X) -> np.ndarray:
         ) from None
 
 
+def with_zeros(X, values: np.ndarray):
+    """Return ``values`` with 0 in the gaps, as a frame if ``X`` is one."""
+    values = np.nan_to_num(values, posinf=np.inf, neginf=-np.inf)
+    return pd.DataFrame(values, columns=X.columns) if hasattr(X, "columns") else values
+
+
 def check_known(known: np.ndarray) -> None:
     """Raise for rows of which nothing is known."""
     empty = np.flatnonzero(~known.reshape(len(known), -1).any(axis=1))
@@ -74,22 +80,23 @@ def fill_by_hand(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return filled
 
 
-def complete(model, rows, known: torch.Tensor, seed: int, n_steps: int):
-    """Return ``rows`` with what is not ``known`` drawn from the model.
+def complete(model, values: np.ndarray, seed: int, n_steps: int) -> np.ndarray:
+    """Return ``values``, float32, with what is missing drawn from the model.
 
     Parameters
     ----------
     model : JointModel
         Trained.
-    rows : Tensor of shape (n, ...)
-        In the user's units, the gaps filled by hand.
-    known : Tensor of bool of the shape of ``rows``
-        What is kept exactly.
+    values : ndarray of shape (n, ...)
+        In the user's units, NaN where a value is missing.
     seed : int
         Seed of the draws.
     n_steps : int
         Steps of the solver.
     """
+    by_hand = fill_by_hand(values, model.standardise.mean.cpu().numpy())
+    rows = torch.from_numpy(by_hand.astype(np.float32))
+    known = torch.from_numpy(~np.isnan(values))
     device, row_shape = device_of(model), tuple(rows.shape[1:])
     shape = flow_shape(model, row_shape)
 
@@ -106,7 +113,7 @@ def complete(model, rows, known: torch.Tensor, seed: int, n_steps: int):
         part = slice(start, start + ROWS_AT_A_TIME)
         x_0 = source_rows(seed, "source", start, len(rows[part]), shape)
         out.append(in_blocks(block, rows[part], known[part], x_0, size=BLOCK, pad=True))
-    return torch.cat(out)
+    return torch.cat(out).numpy()
 
 
 def one_round(model, truth, known, x_t, z, n_steps):

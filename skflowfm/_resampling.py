@@ -171,12 +171,19 @@ def as_container(X):
 
 
 def rows_like(new: np.ndarray, X):
-    """Return new rows as the container and dtypes of ``X``."""
+    """Return new rows as the container and dtypes of ``X``.
+
+    Columns of categories come as the number of the category.
+    """
+    if isinstance(new, pd.DataFrame):
+        return new
     if isinstance(X, pd.DataFrame):
         columns = {}
         for k, dtype in enumerate(X.dtypes):
             values = new[:, k]
-            if isinstance(dtype, np.dtype):
+            if isinstance(dtype, pd.CategoricalDtype):
+                values = pd.Categorical.from_codes(values.astype(int), dtype=dtype)
+            elif isinstance(dtype, np.dtype):
                 values = cast_like(values, dtype)
             elif pd.api.types.is_integer_dtype(dtype):
                 values = np.rint(values)
@@ -195,6 +202,21 @@ def append_rows(old, new):
         return pd.concat([old, new], ignore_index=True)
     old = np.asarray(old)
     return np.concatenate([old, np.asarray(new, dtype=old.dtype)])
+
+
+def labels_of(counts: dict, classes: np.ndarray) -> np.ndarray:
+    """Return labels class by class, as often as ``counts`` says."""
+    return np.repeat(np.array(list(counts), dtype=classes.dtype), list(counts.values()))
+
+
+def codes_of(y, classes: np.ndarray) -> np.ndarray:
+    """Return the position in ``classes`` of each label, or raise for an unknown one."""
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(
+            f"y asks for classes {unknown.tolist()}; fit saw {classes.tolist()}."
+        )
+    return np.searchsorted(classes, y)
 
 
 def labels_like(labels: np.ndarray, y):

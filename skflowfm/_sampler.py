@@ -5,6 +5,7 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from ._columns import Columns, as_codes
 from ._generation import (
     RepresentationDensity,
     check_quality,
@@ -13,18 +14,21 @@ from ._generation import (
     represent,
     steps_of,
 )
-from ._imputation import check_known, complete, fill_by_hand, numbers_of, put_in
+from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
 from ._resampling import (
     append_rows,
     as_container,
     check_labels,
     check_new_counts,
+    codes_of,
     labels_like,
+    labels_of,
     rows_like,
     rows_to_add,
 )
 from ._transformer import FlowFMTransformer
 from ._validation import (
+    Rows,
     check_bounds,
     check_count,
     check_length,
@@ -159,12 +163,15 @@ class FlowFMSampler(BaseEstimator):
         n_evaluations = check_quality(self.quality, self.solver)
         if y is not None:
             y = np.asarray(check_labels(y))
-        rows = check_rows(self, X, reset=True)
+        self._columns = Columns(X)
+        coded = check_rows(self, as_codes(X), reset=True)
         if y is not None:
-            check_length("y", y, len(rows))
-        self._bounds = check_bounds(self.bounds, rows)
+            check_length("y", y, len(coded))
+        self._bounds = check_bounds(self.bounds, coded)
+        rows = Rows(self._columns.spread(coded.array))
         seed = seed_of(self.random_state)
-        self.transformer_ = self._fitted_transformer(X, y, groups, seed)
+        seen = rows.array if self._columns.categories else X
+        self.transformer_ = self._fitted_transformer(seen, y, groups, seed)
         self._fit_density(rows, y, seed)
         self.stop_ = 1.0
         if self.solver == "auto":
@@ -190,7 +197,7 @@ class FlowFMSampler(BaseEstimator):
         self : FlowFMSampler
         """
         check_is_fitted(self)
-        rows = check_rows(self, X, reset=False)
+        rows = self._rows(X)
         if y is not None:
             y = np.asarray(check_labels(y))
             check_length("y", y, len(rows))
@@ -215,7 +222,8 @@ class FlowFMSampler(BaseEstimator):
         Returns
         -------
         X : ndarray of shape (n, n_channels, n_timesteps) or (n, n_features), float32
-            Without ``y`` and ``class_counts``, classes come as often as in ``fit``.
+            A DataFrame where ``fit`` saw columns of categories. Without ``y`` and
+            ``class_counts``, classes come as often as in ``fit``.
         y : ndarray of shape (n,)
             Only with ``class_counts``.
 
@@ -231,14 +239,14 @@ class FlowFMSampler(BaseEstimator):
         if class_counts is not None:
             self._check_labelled("class_counts")
             counts = check_new_counts(class_counts, self.classes_, "class_counts")
-            y = self._labels_of(counts)
-            return self._draw(self._codes_of(y), seed), y
+            y = labels_of(counts, self.classes_)
+            return self._draw(codes_of(y, self.classes_), seed), y
         if y is not None:
             self._check_labelled("y")
             if np.ndim(y) == 0:
                 check_count("n_samples", n_samples, optional=False)
                 y = np.repeat(np.asarray([y]), n_samples)
-            return self._draw(self._codes_of(column_or_1d(y)), seed)
+            return self._draw(codes_of(column_or_1d(y), self.classes_), seed)
         check_count("n_samples", n_samples, optional=False)
         return self._draw(self._density.draw_codes(n_samples, seed), seed)
 
@@ -263,7 +271,7 @@ class FlowFMSampler(BaseEstimator):
         """
         check_is_fitted(self)
         check_number("diversity", diversity, 0)
-        rows = check_rows(self, X, reset=False)
+        rows = self._rows(X)
         seed = seed_of(self.random_state if random_state is None else random_state)
         z = represent(self.transformer_.module_, rows)
         if diversity:
@@ -288,10 +296,11 @@ class FlowFMSampler(BaseEstimator):
         Returns
         -------
         X_new : ndarray of shape (n_pairs, n_samples, ...), float32
+            With columns of categories a DataFrame, pair after pair.
         """
         check_is_fitted(self)
         check_count("n_samples", n_samples, low=2, optional=False)
-        a, b = (check_rows(self, X, reset=False) for X in (X_a, X_b))
+        a, b = (self._rows(X) for X in (X_a, X_b))
         if len(a) != len(b):
             raise ValueError(
                 f"X_a and X_b must have equally many rows, got {len(a)} and {len(b)}."
@@ -301,6 +310,8 @@ class FlowFMSampler(BaseEstimator):
         share = torch.linspace(0, 1, n_samples)[:, None]
         z = torch.lerp(z_a[:, None], z_b[:, None], share).flatten(0, 1)
         X_new = self._decode(z, seed, n_shared=n_samples)
+        if self._columns.like is not None:
+            return X_new
         return X_new.reshape(len(a), n_samples, *X_new.shape[1:])
 
     def impute(self, X, *, random_state=None):
@@ -324,18 +335,13 @@ class FlowFMSampler(BaseEstimator):
         n_evaluations = check_quality(self.quality, self.solver)
         seed = seed_of(self.random_state if random_state is None else random_state)
         X = as_container(X)
-        values = numbers_of(X)
+        values = numbers_of(self._columns.codes_of(X))
         known = ~np.isnan(values)
-        blank = np.where(known, values, 0)
-        if hasattr(X, "columns"):
-            blank = type(X)(blank, columns=X.columns)
-        check_rows(self, blank, reset=False)
+        check_rows(self, with_zeros(X, values), reset=False)
         check_known(known)
-        model = self.transformer_.module_
-        by_hand = fill_by_hand(values, model.standardise.mean.cpu().numpy())
-        rows = torch.from_numpy(by_hand.astype(np.float32))
-        drawn = complete(model, rows, torch.from_numpy(known), seed, n_evaluations)
-        return put_in(X, self._within_bounds(drawn.numpy()), known)
+        values = self._columns.spread(values)
+        drawn = complete(self.transformer_.module_, values, seed, n_evaluations)
+        return put_in(X, self._finished(drawn), known)
 
     def fit_resample(self, X, y, *, groups=None):
         """Fit, and return ``X`` and ``y`` followed by new rows.
@@ -357,8 +363,9 @@ class FlowFMSampler(BaseEstimator):
         y = check_labels(y)
         wanted = rows_to_add(self.sampling_strategy, y)
         self.fit(X, y, groups=groups)
-        y_new = self._labels_of(wanted)
-        codes, seed = self._codes_of(y_new), seed_of(self.random_state)
+        y_new = labels_of(wanted, self.classes_)
+        codes, seed = codes_of(y_new, self.classes_), seed_of(self.random_state)
+        codes = torch.from_numpy(codes)
         z = self._density.draw(codes, seed)
         X_new = self._decode(z, seed)
         parents = self._density.parents(z, codes).numpy()
@@ -410,38 +417,31 @@ class FlowFMSampler(BaseEstimator):
                 "FrozenEstimator(fitted transformer) nothing is trained again."
             )
 
-    def _labels_of(self, counts):
-        """Return labels class by class, as often as ``counts`` says."""
-        classes = np.array(list(counts), dtype=self.classes_.dtype)
-        return np.repeat(classes, list(counts.values()))
-
-    def _codes_of(self, y):
-        """Return class codes of labels, or raise for a class that fit never saw."""
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y asks for classes {unknown.tolist()}; fit saw "
-                f"{self.classes_.tolist()}."
-            )
-        return torch.from_numpy(np.searchsorted(self.classes_, y))
+    def _rows(self, X):
+        """Return rows as the model sees them, checked against those of ``fit``."""
+        rows = check_rows(self, self._columns.codes_of(X), reset=False)
+        return Rows(self._columns.spread(rows.array))
 
     def _draw(self, codes, seed):
-        return self._decode(self._density.draw(codes, seed), seed)
+        return self._decode(self._density.draw(torch.as_tensor(codes), seed), seed)
 
     def _decode(self, z, seed, n_shared=1):
         n_evaluations = check_quality(self.quality, self.solver)
         X = decode(
             self.transformer_.module_,
             z,
-            self.row_shape_in_,
+            self.transformer_.row_shape_in_,
             seed,
             steps_of(n_evaluations, self.solver, self.stop_),
             n_shared,
         ).numpy()
-        return self._within_bounds(X)
+        return self._finished(X)
 
-    def _within_bounds(self, X):
-        return X if self._bounds is None else np.clip(X, *self._bounds)
+    def _finished(self, X):
+        """Return drawn rows within the bounds, a frame where there are categories."""
+        X = self._columns.collapse(X)
+        X = X if self._bounds is None else np.clip(X, *self._bounds)
+        return X if self._columns.like is None else rows_like(X, self._columns.like)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -25,6 +25,7 @@ LAYERS = {
     "nets": 1,
     "_amount": 2,
     "_building": 2,
+    "_columns": 2,
     "_draws": 2,
     "_generation": 2,
     "_health": 2,

@@ -1,0 +1,97 @@
+"""Categories of a frame: one column of zeros and ones each for the model, and back."""
+
+import numpy as np
+import pandas as pd
+
+
+def is_categorical(X) -> bool:
+    """Return whether ``X`` is a frame with columns of categories."""
+    return isinstance(X, pd.DataFrame) and any(
+        isinstance(dtype, pd.CategoricalDtype) for dtype in X.dtypes
+    )
+
+
+def as_codes(X):
+    """Return a frame with the number of each category in its place; others as is."""
+    if not is_categorical(X):
+        return X
+    codes = {
+        k: X.iloc[:, k].cat.codes.where(lambda code: code >= 0, np.nan)
+        if isinstance(dtype, pd.CategoricalDtype)
+        else X.iloc[:, k]
+        for k, dtype in enumerate(X.dtypes)
+    }
+    frame = pd.DataFrame(codes)
+    frame.columns = X.columns
+    return frame
+
+
+class Columns:
+    """What the columns of ``fit`` hold.
+
+    Parameters
+    ----------
+    X : array or DataFrame
+        The rows of ``fit``.
+
+    Attributes
+    ----------
+    categories : dict
+        {position: categories} of the columns of categories.
+    like : DataFrame or None
+        No row, but the columns and dtypes, where there are categories.
+    """
+
+    def __init__(self, X):
+        self.categories, self.like = {}, None
+        if is_categorical(X):
+            self.like = X.iloc[:0]
+            self.categories = {
+                k: dtype.categories
+                for k, dtype in enumerate(X.dtypes)
+                if isinstance(dtype, pd.CategoricalDtype)
+            }
+
+    def codes_of(self, X):
+        """Return the frame with categories replaced by their number, or raise."""
+        for k, categories in self.categories.items():
+            dtype = X.dtypes.iloc[k] if hasattr(X, "columns") else None
+            known = getattr(dtype, "categories", None)
+            if known is None or not known.equals(categories):
+                raise ValueError(
+                    f"column {self.like.columns[k]!r} must have the categories of fit, "
+                    f"{categories.tolist()}, got {'none' if known is None else known}. "
+                    "Set them with astype(pd.CategoricalDtype(...))."
+                )
+        if not self.categories and is_categorical(X):
+            raise ValueError(
+                "X has columns of categories, but in fit it had none. Pass the frame "
+                "to fit, with the same dtypes."
+            )
+        return as_codes(X)
+
+    def spread(self, codes: np.ndarray) -> np.ndarray:
+        """Return columns of zeros and ones in place of codes; NaN stays NaN."""
+        if not self.categories:
+            return codes
+        parts = []
+        for k in range(codes.shape[1]):
+            column = codes[:, [k]].astype(np.float64)
+            if k in self.categories:
+                each = np.arange(len(self.categories[k]))
+                column = np.where(np.isnan(column), np.nan, column == each)
+            parts.append(column)
+        return np.concatenate(parts, axis=1)
+
+    def collapse(self, rows: np.ndarray) -> np.ndarray:
+        """Return codes again: the number of the largest of each category's columns."""
+        if not self.categories:
+            return rows
+        out, start = [], 0
+        for k in range(self.like.shape[1]):
+            width = len(self.categories.get(k, "?"))
+            part = rows[:, start : start + width]
+            codes = part.argmax(axis=1) if k in self.categories else part[:, 0]
+            out.append(codes.astype(rows.dtype))
+            start += width
+        return np.stack(out, axis=1)

@@ -1,0 +1,135 @@
+"""Frames with columns of categories: in, through the model, and out again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.compose import make_column_transformer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from skflowfm import (
+    AugmentedClassifier,
+    FlowFMSampler,
+    FlowFMTransformer,
+    make_synthetic,
+)
+from skflowfm._columns import Columns, as_codes
+
+
+def frame(n=240, seed=0):
+    """A colour that decides the size, a count, and a shop that decides nothing."""
+    rng = np.random.default_rng(seed)
+    colour = rng.choice(["red", "green", "blue"], size=n, p=[0.5, 0.3, 0.2])
+    size = np.select([colour == "red", colour == "green"], [10.0, 0.0], -10.0)
+    return pd.DataFrame(
+        {
+            "colour": pd.Categorical(colour, categories=["red", "green", "blue"]),
+            "size": size + rng.normal(size=n),
+            "shop": pd.Categorical(rng.integers(3, 5, size=n)),
+            "count": rng.poisson(4, size=n),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def X():
+    return frame()
+
+
+@pytest.fixture(scope="module")
+def y(X):
+    return np.where(X["size"] > 5, "big", "small")
+
+
+@pytest.fixture(scope="module")
+def sampler(X, y):
+    transformer = FlowFMTransformer(4, max_steps=400, random_state=0)
+    return FlowFMSampler(transformer, random_state=0).fit(X, y)
+
+
+@given(st.integers(0, 1000))
+def test_spread_and_collapse_are_inverse(seed):
+    X = frame(20, seed)
+    columns = Columns(X)
+    codes = as_codes(X).to_numpy(dtype=np.float64)
+    spread = columns.spread(codes)
+    assert spread.shape[1] == 3 + 1 + len(X["shop"].cat.categories) + 1
+    assert np.array_equal(columns.collapse(spread), codes)
+
+
+def test_drawn_rows_have_the_columns_and_categories_of_fit(sampler, X):
+    drawn = sampler.sample(300)
+    assert drawn.dtypes.equals(X.dtypes)
+    assert list(drawn.columns) == list(X.columns)
+    assert drawn.notna().all(axis=None)
+
+
+def test_drawn_categories_are_as_frequent_and_mean_the_same(sampler, X):
+    drawn = sampler.sample(1500)
+    wanted = X["colour"].value_counts(normalize=True)
+    found = drawn["colour"].value_counts(normalize=True)
+    assert (found - wanted).abs().max() < 0.1
+    sizes = drawn.groupby("colour", observed=True)["size"].median()
+    assert sizes["red"] == pytest.approx(10, abs=1.5)
+    assert sizes["green"] == pytest.approx(0, abs=2)
+    assert sizes["blue"] == pytest.approx(-10, abs=1.5)
+
+
+def test_resampled_frames_keep_what_was_there(sampler, X, y):
+    resampler = FlowFMSampler(
+        FlowFMTransformer(4, max_steps=20, random_state=0), quality=2, random_state=0
+    )
+    X_new, y_new = resampler.fit_resample(X, y)
+    pd.testing.assert_frame_equal(X_new.iloc[: len(X)], X, check_index_type=False)
+    assert X_new.dtypes.equals(X.dtypes)
+    assert len(set(np.unique(y_new, return_counts=True)[1])) == 1
+    drawn = make_synthetic(X, n_samples=5, sampler=resampler, random_state=0)
+    assert drawn.dtypes.equals(X.dtypes)
+    assert len(drawn) == 5
+
+
+def test_variants_ways_and_gaps(sampler, X):
+    assert sampler.sample_like(X.head(7)).dtypes.equals(X.dtypes)
+    assert len(sampler.interpolate(X.head(2), X.tail(2), 4)) == 8
+    holed = X.head(60).copy()
+    holed["colour"] = holed["colour"].where(holed.index % 2 == 0)
+    filled = sampler.impute(holed)
+    assert filled.dtypes.equals(X.dtypes)
+    pd.testing.assert_frame_equal(filled[::2], X.head(60)[::2])
+    pd.testing.assert_frame_equal(
+        filled.drop(columns="colour"), X.head(60).drop(columns="colour")
+    )
+    right = (filled["colour"] == X.head(60)["colour"])[1::2]
+    assert right.mean() > 0.8
+
+
+def test_inside_an_augmented_classifier(sampler, X, y):
+    one_hot = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["colour", "shop"]),
+        remainder="passthrough",
+    )
+    model = AugmentedClassifier(
+        make_pipeline(one_hot, LogisticRegression(max_iter=1000)),
+        FlowFMSampler(FlowFMTransformer(4, max_steps=20), quality=2),
+        random_state=0,
+    ).fit(X, y)
+    assert model.score(X, y) > 0.95
+
+
+def test_bad_input(sampler, X):
+    with pytest.raises(ValueError, match="column 'colour' must have the categories of"):
+        sampler.sample_like(X.assign(colour="red"))
+    other = X.assign(colour=X["colour"].cat.rename_categories({"red": "pink"}))
+    with pytest.raises(ValueError, match="'green', 'blue'"):
+        sampler.sample_like(other)
+    plain = X[["size", "count"]]
+    transformer = FlowFMTransformer(2, max_steps=2, random_state=0).fit(plain)
+    frozen = FlowFMSampler(FrozenEstimator(transformer), quality=1).fit(plain)
+    with pytest.raises(ValueError, match="in fit it had none"):
+        frozen.sample_like(plain.assign(size=pd.Categorical(plain["size"] > 0)))
+    with pytest.raises(ValueError, match="NaN"):
+        FlowFMSampler().fit(X.assign(colour=X["colour"].where(X["size"] > 0)))
