@@ -38,6 +38,7 @@ LAYERS = {
     "_classifier": 3,
     "_sampler": 3,
     "_transformer": 3,
+    "imblearn": 3,
 }
 LEAVES = {"datasets", "metrics", "persistence", "plotting"}
 
