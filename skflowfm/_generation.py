@@ -221,7 +221,10 @@ def decode(model, z, row_shape, seed, steps: Steps, n_shared=1) -> torch.Tensor:
 
 
 def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
-    """Return minus the flow-matching loss of each row, on the same draws for all."""
+    """Return minus the log of the loss and of the distance in z, row by row.
+
+    The flow-matching loss is taken on the same draws for all rows.
+    """
     device = device_of(model)
     shape = flow_shape(model, rows.row_shape)
     x_0 = source_rows(seed, "score", 0, n_draws, shape).to(device)
@@ -242,7 +245,11 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
                 )
                 for source, t in zip(x_0, times, strict=True)
             ]
-            out.append(-torch.stack(losses).mean(dim=0).cpu())
+            loss, distance = (
+                torch.stack(losses).mean(0),
+                model.axes.distance(model.axes(z)),
+            )
+            out.append(-(loss.clamp_min(1e-12) * distance.clamp_min(1e-12)).log().cpu())
     return torch.cat(out)
 
 

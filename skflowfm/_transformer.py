@@ -311,14 +311,17 @@ class FlowFMTransformer(
         ).numpy()
 
     def score_samples(self, X):
-        """Return how well the model knows each row: higher is more normal.
+        r"""Return how usual each row is: higher is more normal.
 
-        Minus the flow-matching loss of the row, averaged over eight fixed pairs of
-        time and source draw, the same for every row. It is not a log-likelihood and
-        not calibrated: compare it between rows of one fitted model, set a threshold on
-        held-out normal rows, and expect rows that are intrinsically noisier to score
-        lower. The encoder sees the row that is scored, so it can help to describe an
-        anomaly that resembles something it knows.
+        .. math:: -\log d^2(z) - \log L(x),
+
+        with d the Mahalanobis distance of the representation from those of the
+        training rows and L the flow-matching loss of the row, averaged over eight fixed
+        pairs of time and source draw, the same for every row. The distance sees what
+        is far from all that was learned, the loss what the field cannot explain. It is
+        not a log-likelihood and not calibrated: compare it between rows of one fitted
+        model, and set a threshold on held-out normal rows, since those of ``fit`` look
+        more normal than new ones.
 
         Parameters
         ----------
@@ -327,7 +330,6 @@ class FlowFMTransformer(
         Returns
         -------
         scores : ndarray of shape (n,), float32
-            At most 0.
         """
         check_is_fitted(self)
         rows = check_rows(self, X, reset=False)

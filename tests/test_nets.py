@@ -253,6 +253,25 @@ def test_the_learned_part_is_trusted_as_far_as_there_are_rows(n, share):
     torch.testing.assert_close(axes.inverse(axes(z)), z, rtol=1e-4, atol=1e-4)
 
 
+def test_the_distance_is_that_of_mahalanobis(correlated):
+    axes = fitted_axes(correlated)
+    fresh = 5 * normal(20, 6, seed=9)
+    centred = (fresh - correlated.mean(dim=0)).double()
+    precision = torch.linalg.inv(correlated.double().T.cov())
+    expected = ((centred @ precision) * centred).mean(dim=1).float()
+    torch.testing.assert_close(axes.distance(axes(fresh)), expected, rtol=0.01, atol=0)
+    assert axes.distance(axes(correlated)).mean().item() == pytest.approx(1, rel=0.01)
+
+
+def test_directions_without_variance_do_not_blow_the_distance_up():
+    flat = normal(50, 3) * torch.tensor([1.0, 1.0, 0.0])
+    axes = fitted_axes(flat)
+    moved = axes.distance(axes(flat + torch.tensor([0.0, 0.0, 0.01])))
+    assert torch.isfinite(moved).all()
+    assert (moved - axes.distance(axes(flat))).abs().max() < 1
+    assert torch.isfinite(fitted_axes(torch.ones(9, 3)).distance(torch.zeros(1, 3)))
+
+
 def test_signs_of_axes_are_fixed(correlated):
     axes = fitted_axes(correlated)
     order = torch.randperm(500, generator=torch.Generator().manual_seed(2))

@@ -14,6 +14,7 @@ from .layers import bounded
 LARGEST_DEVIATION, SMALLEST_DEVIATION = 4.0, 2.0
 FULL_GAIN_ROWS = 1000
 TRUSTED_ROWS = 500
+SMALLEST_SHARE = 1e-4
 
 
 def first_deviation(n_rows: int) -> float:
@@ -48,6 +49,7 @@ class PrincipalAxes(nn.Module):
         self.register_buffer("balance", torch.ones(n_components))
         self.register_buffer("axes", torch.eye(n_components))
         self.register_buffer("gain", torch.ones(()))
+        self.register_buffer("variance", torch.ones(n_components))
 
     def fit(self, z: Tensor, n_fixed: int = 0, n_rows: int | None = None) -> None:
         """Learn the map from the representations of the training rows.
@@ -79,6 +81,8 @@ class PrincipalAxes(nn.Module):
         self.mean.copy_(mean)
         self.axes.copy_(axes)
         self.gain.fill_(first / deviation if deviation > 1e-6 else 1.0)
+        variance = variance.clamp_min(SMALLEST_SHARE * variance[0]) * self.gain**2
+        self.variance.copy_(variance.clamp_min(1e-12))
 
     def forward(self, z: Tensor) -> Tensor:
         return (z - self.mean) * self.balance @ self.axes * self.gain
@@ -86,6 +90,10 @@ class PrincipalAxes(nn.Module):
     def inverse(self, components: Tensor) -> Tensor:
         """Return the encoder's z of these components."""
         return components / self.gain @ self.axes.T / self.balance + self.mean
+
+    def distance(self, components: Tensor) -> Tensor:
+        """Return the squared Mahalanobis distance from the training rows, over d."""
+        return (components.square() / self.variance).mean(dim=1)
 
 
 class Projector(nn.Sequential):
