@@ -58,12 +58,12 @@ METHODS = ("test people", "smote", "jitter", "flowfm")
 
 
 # ----------------------------------------------------------------------- the split
-def split_subjects(data, seed):
+def split_subjects(data, seed, min_subjects=MIN_SUBJECTS):
     """Training and test windows of different subjects, and the counts to draw."""
     subjects = np.random.default_rng(seed).permutation(np.unique(data.groups))
-    if len(subjects) < MIN_SUBJECTS:
+    if len(subjects) < min_subjects:
         raise ValueError(
-            f"{data.name}: {MIN_SUBJECTS} subjects needed, so that each half of the "
+            f"{data.name}: {min_subjects} subjects needed, so that each half of the "
             f"training people can be cut into folds, got {len(subjects)}"
         )
     n_train = max(round(TRAIN_SHARE * len(subjects)), 4)
@@ -89,10 +89,12 @@ def smote(split, seed):
     rng = np.random.default_rng(seed)
     drawn = []
     for label, n in split.counts.items():
-        flat = split.X[split.y == label].reshape(n, -1)
-        k = min(N_NEIGHBOURS + 1, n)
+        flat = split.X[split.y == label]
+        m = len(flat)
+        flat = flat.reshape(m, -1)
+        k = min(N_NEIGHBOURS + 1, m)
         neighbours = NearestNeighbors(n_neighbors=k).fit(flat).kneighbors(flat)[1]
-        start = rng.integers(n, size=n)
+        start = rng.integers(m, size=n)
         end = neighbours[start, rng.integers(1, k, size=n) if k > 1 else 0]
         weight = rng.uniform(size=(n, 1))
         drawn.append(flat[start] + weight * (flat[end] - flat[start]))

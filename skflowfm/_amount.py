@@ -1,5 +1,7 @@
 """How many synthetic rows to add, by cross-validation; none is an answer."""
 
+from inspect import signature
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -49,7 +51,15 @@ def folds_of(y, groups, cv: int):
     return list(splitter.split(np.zeros(len(codes)), codes, groups))
 
 
-def with_amounts(sampler, X, y, amounts):
+def resample(sampler, X, y, groups):
+    """Call ``fit_resample``, with groups where there are any and it takes them."""
+    takes = "groups" in signature(sampler.fit_resample).parameters
+    if groups is None or not takes:
+        return sampler.fit_resample(X, y)
+    return sampler.fit_resample(X, y, groups=groups)
+
+
+def with_amounts(sampler, X, y, groups, amounts):
     """Yield ``X`` and ``y`` with each amount of new rows, all from one resampling.
 
     A smaller amount takes the first of the new rows of each class.
@@ -59,7 +69,7 @@ def with_amounts(sampler, X, y, amounts):
     new_X, new_y, n = X, y, len(y)
     if max(most[c] - counts[c] for c in counts):
         sampler = clone(sampler).set_params(sampling_strategy=most)
-        new_X, new_y = sampler.fit_resample(X, y)
+        new_X, new_y = resample(sampler, X, y, groups)
     labels = np.asarray(new_y)
     for amount in amounts:
         totals = totals_of(amount, counts)
@@ -107,7 +117,8 @@ def compare_amounts(classifier, sampler, X, y, groups, amounts, cv) -> pd.DataFr
     for k, (train, test) in enumerate(folds):
         X_train, y_train = take(X, train), take(y, train)
         X_test, y_test = take(X, test), np.asarray(take(y, test))
-        enlarged = with_amounts(sampler, X_train, y_train, amounts)
+        g_train = None if groups is None else np.asarray(groups)[train]
+        enlarged = with_amounts(sampler, X_train, y_train, g_train, amounts)
         for j, (X_all, y_all) in enumerate(enlarged):
             predicted = clone(classifier).fit(X_all, y_all).predict(X_test)
             scores[k, j] = f1_score(

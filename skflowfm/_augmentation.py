@@ -7,7 +7,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._amount import AMOUNTS, best_amount, compare_amounts, totals_of
+from ._amount import AMOUNTS, best_amount, compare_amounts, resample, totals_of
 from ._columns import as_codes
 from ._resampling import (
     as_container,
@@ -253,13 +253,13 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
                 classifier, self.sampler_, X, y, groups, amounts, self.cv
             )
             self.amount_ = best_amount(self.amounts_)
-        X_all, y_all = self._enlarged(X, y)
+        X_all, y_all = self._enlarged(X, y, groups)
         self.n_synthetic_ = len(y_all) - len(y)
         self.classifier_ = clone(classifier).fit(X_all, y_all)
         self.classes_ = self.classifier_.classes_
         return self
 
-    def _enlarged(self, X, y):
+    def _enlarged(self, X, y, groups):
         """Return the rows with ``amount_`` of new ones."""
         if self.amount_ is not None:
             counts = class_counts(y)
@@ -268,7 +268,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
                 self.sampler_ = None
                 return X, y
             self.sampler_.set_params(sampling_strategy=totals)
-        return self.sampler_.fit_resample(X, y)
+        return resample(self.sampler_, X, y, groups)
 
     def predict(self, X):
         """Return the predicted class of each row, ndarray of shape (n,)."""

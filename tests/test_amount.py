@@ -83,6 +83,29 @@ def test_the_sampler_sees_training_groups_alone():
     assert set.union(*(set(range(5)) - seen for seen in inner)) == set(range(5))
 
 
+class WithGroups(Oracle):
+    """Remembers the groups it is given."""
+
+    given_groups: ClassVar = []
+
+    def fit_resample(self, X, y, *, groups=None):
+        type(self).given_groups.append(groups)
+        return super().fit_resample(X, y)
+
+
+def test_groups_reach_a_sampler_that_takes_them_cut_to_the_fold():
+    X, y = two_classes(0, 20)
+    groups = np.tile(np.arange(5), 8)
+    WithGroups.given_groups = []
+    model = AugmentedClassifier(LogisticRegression(), WithGroups(), amount=[2], cv=5)
+    model.fit(X, y, groups=groups)
+    assert [len(set(g)) for g in WithGroups.given_groups[:5]] == [4] * 5
+    AugmentedClassifier(LogisticRegression(), WithGroups(), amount=2).fit(
+        X, y, groups=groups
+    )
+    assert np.array_equal(WithGroups.given_groups[-1], groups)
+
+
 def test_the_table_is_the_paired_comparison_of_the_folds():
     X, y = two_classes(0, 8)
     table = compare_amounts(
@@ -123,7 +146,7 @@ def test_totals_raise_every_class_to_the_amount(counts, amount):
 def test_smaller_amounts_are_the_first_rows_of_larger_ones():
     X, y = two_classes(0, 6)
     X, y = X[:9], y[:9]  # six and three
-    parts = list(with_amounts(Oracle(), X, y, [0, 1, 2]))
+    parts = list(with_amounts(Oracle(), X, y, None, [0, 1, 2]))
     assert [np.bincount(labels).tolist() for _, labels in parts] == [
         [6, 3],
         [6, 6],
