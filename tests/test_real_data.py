@@ -53,7 +53,7 @@ def test_a_trained_convolutional_encoder_beats_its_untrained_copy(people):
         scores(
             FlowFMTransformer(encoder=encoder, max_steps=steps, random_state=0), *people
         )
-        for steps in (0, 150)
+        for steps in (0, 300)
     )
     assert after[0] > before[0] + 0.01
     assert after[1] > before[1] + 0.05
