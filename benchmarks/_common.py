@@ -1,6 +1,7 @@
 """Shared by the benchmark scripts: windows in, rows out, the machine on record."""
 
 import csv
+import json
 import os
 import platform
 import subprocess
@@ -128,6 +129,25 @@ def print_environment():
     """Print `environment()` on one line, to stand above every table."""
     known = {key: value for key, value in environment().items() if value is not None}
     print(" | ".join(f"{key} {value}" for key, value in known.items()), flush=True)
+
+
+def new_output(options):
+    """Return the path ``options.out``, emptied; arguments and versions stand beside."""
+    out = Path(options.out)
+    out.unlink(missing_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    about = {"arguments": vars(options), "environment": environment()}
+    out.with_suffix(".json").write_text(json.dumps(about, indent=1))
+    return out
+
+
+def data_sets(options):
+    """Yield the files of ``options.data``; say which are not there."""
+    for path in options.data:
+        try:
+            yield subsample(load_windows(path), options.max_windows)
+        except FileNotFoundError as error:
+            print(f"{Path(path).stem} skipped: {error}", flush=True)
 
 
 def write_rows(path, rows):

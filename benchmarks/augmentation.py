@@ -45,7 +45,6 @@ flow (`--splits` for more of them), so intervals over seeds leave people out of 
 
 import argparse
 import copy
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -53,8 +52,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from _common import (
-    environment,
+    data_sets,
     load_windows,
+    new_output,
     print_environment,
     statistics_features,
     subsample,
@@ -578,23 +578,14 @@ def parse_arguments():
 
 def run_on_files(run, options):
     """One of the first two studies on every file and split."""
-    for path in options.data:
-        try:
-            data = subsample(load_windows(path), options.max_windows)
-        except FileNotFoundError as error:
-            print(f"{Path(path).stem} skipped: {error}", flush=True)
-            continue
+    for data in data_sets(options):
         for split_seed in options.splits:
             run(data, split_seed, options)
 
 
 def run_studies(options):
     """Run what was asked for; rows go to a new file."""
-    out = Path(options.out)
-    out.unlink(missing_ok=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    about = {"arguments": vars(options), "environment": environment()}
-    out.with_suffix(".json").write_text(json.dumps(about, indent=1))
+    new_output(options)
     given = options.seeds
     for study in options.study:
         options.seeds = given or (list(range(5)) if study == "few" else [0])

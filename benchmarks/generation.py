@@ -26,14 +26,12 @@ which chooses from the training windows where to stop.
 """
 
 import argparse
-import json
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _common import environment, load_windows, print_environment, subsample, write_rows
+from _common import data_sets, new_output, print_environment, write_rows
 from generation_figure import draw_figure
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import Bunch
@@ -290,18 +288,9 @@ def parse_arguments():
 def main():
     options = parse_arguments()
     print_environment()
-    out = Path(options.out)
-    out.unlink(missing_ok=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    about = {"arguments": vars(options), "environment": environment()}
-    out.with_suffix(".json").write_text(json.dumps(about, indent=1))
+    out = new_output(options)
     figure = options.figure
-    for path in options.data:
-        try:
-            data = subsample(load_windows(path), options.max_windows)
-        except FileNotFoundError as error:
-            print(f"{Path(path).stem} skipped: {error}", flush=True)
-            continue
+    for data in data_sets(options):
         for seed in options.seeds:
             split, shown = run_dataset(data, seed, options)
             if figure and shown:

@@ -16,13 +16,11 @@ the mean is that of the known part of the channel, neighbours are scikit-learn's
 """
 
 import argparse
-import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _common import environment, load_windows, print_environment, subsample, write_rows
+from _common import data_sets, new_output, print_environment, write_rows
 from generation import fit_sampler, split_subjects
 from sklearn.impute import KNNImputer
 
@@ -125,17 +123,8 @@ def parse_arguments():
 def main():
     options = parse_arguments()
     print_environment()
-    out = Path(options.out)
-    out.unlink(missing_ok=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    about = {"arguments": vars(options), "environment": environment()}
-    out.with_suffix(".json").write_text(json.dumps(about, indent=1))
-    for path in options.data:
-        try:
-            data = subsample(load_windows(path), options.max_windows)
-        except FileNotFoundError as error:
-            print(f"{Path(path).stem} skipped: {error}", flush=True)
-            continue
+    out = new_output(options)
+    for data in data_sets(options):
         for seed in options.seeds:
             run_dataset(data, seed, options)
     if not out.exists():
