@@ -141,11 +141,11 @@ def new_output(options):
     return out
 
 
-def data_sets(options):
-    """Yield the files of ``options.data``; say which are not there."""
-    for path in options.data:
+def data_sets(paths, max_windows):
+    """Yield the data of these files; say which are not there."""
+    for path in paths:
         try:
-            yield subsample(load_windows(path), options.max_windows)
+            yield subsample(load_windows(path), max_windows)
         except FileNotFoundError as error:
             print(f"{Path(path).stem} skipped: {error}", flush=True)
 

@@ -53,11 +53,9 @@ import numpy as np
 import pandas as pd
 from _common import (
     data_sets,
-    load_windows,
     new_output,
     print_environment,
     statistics_features,
-    subsample,
     write_rows,
 )
 from generation import fit_sampler, jitter, smote, split_subjects
@@ -390,8 +388,7 @@ def small_sets(options):
             random_state=0,
         )
         yield f"{len(weights)} classes, made", X, y, None
-    for path in options.data:
-        data = subsample(load_windows(path), options.small_windows)
+    for data in data_sets(options.data, options.small_windows):
         yield data.name, data.X, data.y, data.groups
 
 
@@ -578,7 +575,7 @@ def parse_arguments():
 
 def run_on_files(run, options):
     """One of the first two studies on every file and split."""
-    for data in data_sets(options):
+    for data in data_sets(options.data, options.max_windows):
         for split_seed in options.splits:
             run(data, split_seed, options)
 

@@ -290,7 +290,7 @@ def main():
     print_environment()
     out = new_output(options)
     figure = options.figure
-    for data in data_sets(options):
+    for data in data_sets(options.data, options.max_windows):
         for seed in options.seeds:
             split, shown = run_dataset(data, seed, options)
             if figure and shown:

@@ -124,7 +124,7 @@ def main():
     options = parse_arguments()
     print_environment()
     out = new_output(options)
-    for data in data_sets(options):
+    for data in data_sets(options.data, options.max_windows):
         for seed in options.seeds:
             run_dataset(data, seed, options)
     if not out.exists():
