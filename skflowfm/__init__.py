@@ -20,6 +20,7 @@ from ._augmentation import AugmentedClassifier, make_synthetic
 from ._health import CollapseWarning
 from ._sampler import FlowFMSampler
 from ._transformer import FlowFMTransformer
+from .persistence import load
 
 __version__ = "0.1.0"
 
@@ -28,5 +29,6 @@ __all__ = [
     "CollapseWarning",
     "FlowFMSampler",
     "FlowFMTransformer",
+    "load",
     "make_synthetic",
 ]

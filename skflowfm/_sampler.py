@@ -36,9 +36,10 @@ from ._validation import (
     check_rows,
     seed_of,
 )
+from .persistence import Savable
 
 
-class FlowFMSampler(BaseEstimator):
+class FlowFMSampler(Savable, BaseEstimator):
     r"""Draw synthetic windows or table rows, with exact class counts.
 
     Generation takes two draws: a representation :math:`z \sim q(z \mid y)`, then a row

@@ -31,6 +31,7 @@ from ._validation import (
     seed_of,
 )
 from .nets.views import table_view, window_view
+from .persistence import Savable
 
 MAX_SUMMARY_ROWS = 2000
 BATCH_SIZE = 64
@@ -39,7 +40,7 @@ INVERSE_STEPS = Steps(8, "euler")
 
 
 class FlowFMTransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    Savable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     r"""Self-supervised representation of windows or table rows, by flow matching.
 

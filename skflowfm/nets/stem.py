@@ -53,9 +53,9 @@ class StatisticsBlock(nn.Module):
         octave = torch.arange(1, n_bins + 1).log() / math.log(n_bins + 1)
         band = torch.arange(n_bands) == (octave * n_bands).long()[:, None]
         self.register_buffer("band", band.float())  # (n_bins, n_bands)
-        i, j = torch.triu_indices(n_channels + 1, n_channels + 1, 1)
-        few = n_channels <= MAX_CHANNELS
-        self.pairs = (i.tolist(), j.tolist()) if few else ([], [])
+        n_paired = n_channels + 1 if n_channels <= MAX_CHANNELS else 0
+        pairs = torch.triu_indices(n_paired, n_paired, 1, device="cpu")
+        self.pairs = tuple(pairs.tolist())
         self.n_features = self(torch.zeros(1, n_channels, n_timesteps)).shape[1]
 
     def fit(self, x: Tensor, generator: torch.Generator) -> None:
@@ -121,6 +121,7 @@ class Stem(nn.Module):
 
     def __init__(self, n_channels: int, n_timesteps: int, n_features: int = 256):
         super().__init__()
+        self.row_shape = n_channels, n_timesteps
         self.n_features = n_features
         self.blocks = nn.ModuleList(
             block(n_channels, n_timesteps) for block in self.BLOCKS
