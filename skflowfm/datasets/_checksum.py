@@ -1,0 +1,87 @@
+"""Is a file whole, and the one that was published or was here before?
+
+The checksum of an archive is kept beside it, as ``<file>.sha256``, in the format of the
+command ``sha256sum``.
+"""
+
+import hashlib
+import os
+import tempfile
+import zipfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+
+class Unusable(OSError):
+    """What has arrived is of no use."""
+
+
+def verify(path, sha256=None):
+    """Compare a file with its checksum, or record the checksum where none is known.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    sha256 : str, default=None
+        The checksum, in hexadecimal digits. None: that of ``<path>.sha256``.
+
+    Raises
+    ------
+    OSError
+        If the checksums differ.
+    """
+    record_digest(path, check_digest(path, path, sha256))
+
+
+def check_zip(part, url):
+    """Raise Unusable unless ``part``, from ``url``, is a zip archive without damage."""
+    try:
+        with zipfile.ZipFile(part) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        damaged = error
+    if damaged is not None:
+        raise Unusable(
+            f"What was downloaded from {url} is not a whole zip archive ({damaged}), "
+            "and was removed. Try again; if that does not help, look at the address in "
+            "a browser."
+        )
+
+
+def check_digest(file, path, sha256):
+    """Return the checksum of ``file``: that given, or else recorded, for ``path``."""
+    record = _record_of(path)
+    expected, where = sha256, "published"
+    if expected is None and record.exists():
+        expected, where = record.read_text("ascii").partition(" ")[0], "recorded"
+    with open(file, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if expected is not None and digest != expected:
+        raise Unusable(
+            f"{path} should have the {where} SHA-256 checksum {expected}, but "
+            f"{'this file' if file == path else 'the download'} has {digest}: it is "
+            "damaged, or another version. Remove the file and fetch again"
+            + (f"; if you trust it, remove {record}." if sha256 is None else ".")
+        )
+    return digest
+
+
+def record_digest(path, digest):
+    """Write the checksum beside the file, unless the folder cannot be written."""
+    record = _record_of(path)
+    if record.exists():
+        return
+    with suppress(OSError):
+        handle, name = tempfile.mkstemp(".tmp", record.name, record.parent)
+        try:
+            with os.fdopen(handle, "w") as stream:
+                stream.write(f"{digest}  {path.name}\n")
+            os.replace(name, record)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def _record_of(path):
+    return path.with_name(path.name + ".sha256")
