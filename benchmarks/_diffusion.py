@@ -101,8 +101,12 @@ def noise_loss(predict, x_1, noise, step, alpha_bar, weight=None) -> Tensor:
 
 
 def subsequence(n_steps: int, n_times: int = N_TIMES) -> list[int]:
-    """Return ``n_steps`` of the times, evenly spaced, from noise to data."""
-    return [int(i * n_times / n_steps) for i in reversed(range(n_steps))]
+    """Return ``n_steps`` of the times, from noise to data.
+
+    Each lies in the middle of its share of all times: with few steps that was better
+    than to begin or to end at an edge.
+    """
+    return [int((i + 0.5) * n_times / n_steps) for i in reversed(range(n_steps))]
 
 
 def reverse(predict, noise, alpha_bar, n_steps, eta=0.0, generator=None, bounds=None):
