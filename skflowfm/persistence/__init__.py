@@ -82,9 +82,9 @@ class Savable:
             number = writer.put(self, "")
         except Unknown as error:
             raise TypeError(
-                f"{error.place.lstrip('.')} cannot be saved: expected numbers, texts, "
-                "arrays, frames, containers of these or parts of skflowfm, got "
-                f"{error}. Change it, or save the model with joblib."
+                f"{error.place.lstrip('.') or 'the model'} cannot be saved: expected "
+                "numbers, texts, arrays, frames, containers of these or parts of "
+                f"skflowfm, got {error}. Change it, or save the model with joblib."
             ) from None
         state = {"objects": writer.objects, "model": number}
         write(path, pack({**summary(self), "state": state}, writer.tensors))

@@ -34,7 +34,9 @@ BIT_GENERATORS = {
 class Unknown(TypeError):
     """A value is not of a kind that a file can hold; ``place`` is where it was."""
 
-    place = ""
+    def __init__(self, what: str, place: str = ""):
+        super().__init__(what)
+        self.place = place
 
 
 def chosen(pattern, text):
@@ -127,7 +129,7 @@ def put_index(index: pd.Index, put, name):
         ends = {k: put_index(getattr(index, k), put, f"{name}.{k}") for k in SIDES}
         return {"intervals": ends, "closed": index.closed, "name": label}
     if isinstance(index, pd.MultiIndex):
-        raise Unknown("a MultiIndex")
+        raise Unknown("a MultiIndex", name)
     return {"values": put_series(pd.Series(index), put, name), "name": label}
 
 
@@ -151,7 +153,7 @@ def put_series(column: pd.Series, put, name):
         categories = put_index(kind.categories, put, f"{name}.categories")
         return {"codes": codes, "categories": categories, "ordered": bool(kind.ordered)}
     if not PANDAS_TYPES.fullmatch(str(kind)):
-        raise Unknown(f"a column of type {kind}")
+        raise Unknown(f"a column of type {kind}", name)
     values = column.to_numpy()
     if not isinstance(kind, np.dtype):  # missing values have a type's own name
         values = column.astype(object).where(column.notna(), None).to_numpy(object)
