@@ -9,8 +9,9 @@ sensor was worn. Everything is written from the paper's description.
 
 What differs from the paper, for a comparison at equal cost: the encoder is a
 residual :class:`~skflowfm.nets.ConvEncoder` about as large as what
-:class:`~skflowfm.FlowFMTransformer` trains for recognition (see ``WIDTHS``), and the
-unlabelled windows are those that every other method gets.
+:class:`~skflowfm.FlowFMTransformer` trains for recognition (185,152 weights against
+164,416, for windows of three channels), and the unlabelled windows are those that every
+other method gets.
 
 References
 ----------
@@ -26,6 +27,9 @@ from itertools import permutations
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,7 +41,8 @@ from skflowfm._validation import check_length, check_rows, seed_of
 from skflowfm.flow_matching import sample_source
 from skflowfm.nets import ConvEncoder
 
-WIDTHS = (24, 48, 96)
+WIDTHS = (24, 48, 96)  # 185,152 weights with the hidden layer, for three channels
+N_HIDDEN = 64
 BATCH_SIZE = 64
 BLOCK = 512
 TASKS = ("arrow of time", "permutation", "time warp")
@@ -160,21 +165,22 @@ def by_movement(x: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 # ------------------------------------------------------------------ net and training
 class PretextNet(nn.Module):
-    """Scaling, encoder and three heads.
+    """Scaling, encoder, and one hidden layer under three heads.
 
     **Shape.** Windows (n, C, T) in the user's units and labels (n, 3) to losses (n,).
 
     Parameters
     ----------
-    n_channels, n_components, widths
-        See :class:`~skflowfm.nets.ConvEncoder`.
+    n_channels, widths
+        See :class:`~skflowfm.nets.ConvEncoder`; its last layer is the hidden one.
     """
 
-    def __init__(self, n_channels: int, n_components: int, widths: tuple[int, ...]):
+    def __init__(self, n_channels: int, widths: tuple[int, ...]):
         super().__init__()
         self.register_buffer("scale", torch.ones(n_channels, 1))
-        self.encoder = ConvEncoder(n_channels, n_components, widths)
-        self.head = nn.Sequential(nn.GELU(), nn.Linear(n_components, len(TASKS)))
+        self.encoder = ConvEncoder(n_channels, N_HIDDEN, widths)
+        hidden, self.encoder.project = self.encoder.project, nn.Identity()
+        self.head = nn.Sequential(hidden, nn.GELU(), nn.Linear(N_HIDDEN, len(TASKS)))
 
     def fit_scale(self, rows) -> None:
         """One factor for each three channels, so that turning a sensor makes sense."""
@@ -184,9 +190,13 @@ class PretextNet(nn.Module):
             power[first : first + 3] = power[first : first + 3].mean()
         self.scale.copy_(power.sqrt().clamp_min(1e-12))
 
+    def features(self, x: Tensor) -> Tensor:
+        """Return the pooled stages of the encoder, for windows in the user's units."""
+        return self.encoder(x / self.scale)
+
     def logits(self, x: Tensor) -> Tensor:
-        """Return what the head says about windows in the user's units."""
-        return self.head(self.encoder(x / self.scale))
+        """Return what the head says about them."""
+        return self.head(self.features(x))
 
     def forward(self, x, t):
         """Return the summed cross-entropies of each window, as the loop wants it."""
@@ -233,8 +243,10 @@ class PretextTransformer(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_components : int, default=64
-        Size of the representation.
+    n_components : int, default=None
+        Leading principal components of the standardised features. None returns all of
+        these features, the pooled stages of the encoder: 513 for three channels. With
+        a logistic regression that was clearly better than the last hidden layer.
     rotation : bool, default=True
         Whether the sensor is turned at random in training.
     widths : tuple of int, default=(24, 48, 96)
@@ -266,7 +278,7 @@ class PretextTransformer(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components=64,
+        n_components=None,
         *,
         rotation=True,
         widths=WIDTHS,
@@ -311,17 +323,15 @@ class PretextTransformer(TransformerMixin, BaseEstimator):
         seed = seed_of(self.random_state)
         generator = private_generator(seed)
         self.device_ = resolve_device(self.device)
-        net = on_meta(
-            PretextNet, generator, len(rows[:1][0]), self.n_components, self.widths
-        )
+        net = on_meta(PretextNet, generator, rows.row_shape[0], self.widths)
         net.scale.fill_(1.0)
         net.fit_scale(rows)
         self.net_ = place(net, self.device_)
         if budget.max_steps != 0:
             self._train(rows, groups, budget, seed, generator)
         self.n_steps_ = budget.n_steps
-        z = in_parts(self._z, rows, self.device_)
-        self.mean_, self.deviation_ = z.mean(dim=0), z.std(dim=0) + 1e-6
+        h = in_parts(self.net_.features, rows, self.device_)
+        self.readout_ = make_pipeline(StandardScaler(), self._axes()).fit(h.numpy())
         self.fit_seconds_ = budget.seconds
         return self
 
@@ -344,15 +354,17 @@ class PretextTransformer(TransformerMixin, BaseEstimator):
         )
         self.history_, self.stopped_by_ = training.history, training.stopped_by
 
-    def _z(self, x):
-        return self.net_.encoder(x / self.net_.scale)
+    def _axes(self):
+        if self.n_components is None:
+            return "passthrough"
+        return PCA(self.n_components, svd_solver="full")
 
     def transform(self, X):
-        """Return the standardised representation of each window, float32."""
+        """Return the representation of each window, float32."""
         check_is_fitted(self)
         rows = check_rows(self, X, reset=False)
-        z = in_parts(self._z, rows, self.device_)
-        return ((z - self.mean_) / self.deviation_).numpy()
+        h = in_parts(self.net_.features, rows, self.device_)
+        return self.readout_.transform(h.numpy())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

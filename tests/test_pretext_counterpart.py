@@ -167,7 +167,7 @@ def sawtooth(n, seed):
 
 def test_tasks_are_learned_and_the_arrow_of_time_is_seen_in_new_windows():
     transformer = pretext.PretextTransformer(
-        16, widths=(8, 16), max_steps=300, rotation=False, random_state=0
+        widths=(8, 16), max_steps=300, rotation=False, random_state=0
     ).fit(sawtooth(400, 0))
     losses = transformer.history_["train_flow"]
     assert losses.iloc[0] < 3.5 * math.log(2)
@@ -191,7 +191,7 @@ def wearable():
 
 def quick(**parameters):
     settings = {"widths": (8, 16), "max_steps": 60, "random_state": 0, **parameters}
-    return pretext.PretextTransformer(16, **settings)
+    return pretext.PretextTransformer(**settings)
 
 
 @pytest.fixture(scope="module")
@@ -203,8 +203,8 @@ def fitted(wearable):
 def test_frozen_features_beat_chance_on_new_people(fitted, wearable):
     X, y, _, test = wearable
     Z = fitted.transform(X)
-    np.testing.assert_allclose(Z[~test].mean(axis=0), 0, atol=1e-4)
-    np.testing.assert_allclose(Z[~test].std(axis=0), 1, atol=0.02)
+    np.testing.assert_allclose(Z[~test].mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(Z[~test].std(axis=0), 1, atol=1e-3)
     classifier = LogisticRegression(max_iter=1000).fit(Z[~test], y[~test])
     chance = np.bincount(y).max() / len(y)
     assert classifier.score(Z[test], y[test]) > chance + 0.2
@@ -241,6 +241,15 @@ def test_a_fit_can_be_repeated_and_its_seed_matters(fitted, wearable):
     np.testing.assert_array_equal(again.transform(X), Z)
     other = quick(random_state=1).fit(X[~test], groups=groups[~test])
     assert not np.allclose(other.transform(X), Z, atol=1e-2)
+
+
+def test_fewer_components_are_the_leading_ones(fitted, wearable):
+    X, _, groups, test = wearable
+    few = quick(n_components=8).fit(X[~test], groups=groups[~test])
+    Z, Z_few = fitted.transform(X[~test]), few.transform(X[~test])
+    assert Z_few.shape == (sum(~test), 8)
+    largest = np.linalg.eigvalsh(np.cov(Z.T))[::-1][:8]
+    np.testing.assert_allclose(np.cov(Z_few.T), np.diag(largest), atol=0.05)
 
 
 def test_budgets_are_kept(wearable):
