@@ -15,8 +15,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from ._checksum import Unusable, check_digest, check_zip, record_digest
 
@@ -80,99 +82,119 @@ def download_zip(url, path, *, sha256=None, verbose=False):
         from it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _partial_file(path, verbose) as (file, part):
+    with _partial_file(path, verbose) as part:
         if path.exists():  # another process was faster
-            part.unlink()
+            part.path.unlink()
             return
         try:
-            _transfer(url, file, verbose)
-            file.flush()
-            check_zip(part, url)
-            digest = check_digest(part, path, sha256)
+            _transfer(url, part, verbose)
+            check_zip(part.path, url)
+            digest = check_digest(part.path, path, sha256)
         except BaseException as error:
-            _clean_up(file, part, error)
+            _clean_up(part, error)
             raise
         if fcntl is None:  # Windows does not rename an open file
-            file.close()
-        os.replace(part, path)
+            part.file.close()
+        os.replace(part.path, path)
     record_digest(path, digest)
 
 
 # ------------------------------------------------------------------ the partial file
+class _Partial(NamedTuple):
+    """What there is of a file, open for reading and for appending; and where it is."""
+
+    file: FileIO
+    path: Path
+
+    def size(self):
+        return self.file.seek(0, os.SEEK_END)
+
+    def clear(self):
+        self.file.seek(0)
+        self.file.truncate()
+
+    def append(self, block):
+        # Unbuffered, so that a full disk shows here, and not when the file is closed.
+        rest = memoryview(block)
+        while rest:
+            rest = rest[self.file.write(rest) :]
+
+
 @contextmanager
 def _partial_file(path, verbose):
-    """Open, for this process alone, what there is of a file; yield (file, its path)."""
+    """Open, for this process alone, what there is of a file."""
     part = path.with_name(path.name + ".part")
     file = _locked(part, verbose) if fcntl else None
     if file is None:
         # Without locks, a name of its own keeps processes apart; nothing is resumed.
         handle, name = tempfile.mkstemp(".part", path.name + ".", path.parent)
-        file, part = os.fdopen(handle, "w+b"), Path(name)
+        file, part = os.fdopen(handle, "w+b", buffering=0), Path(name)
     with file:
-        yield file, part
+        yield _Partial(file, part)
 
 
 def _locked(part, verbose):
     """The partial file, opened and locked; None if the file system has no locks."""
     while True:
-        file = open(part, "a+b")
+        file = open(part, "a+b", buffering=0)
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                _say(f"Waiting for another process that downloads {part}.\n", verbose)
-                fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file, part, verbose)
             # While we waited, the file may have been given its name, or removed.
-            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
-                return file
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                    return file
             file.close()
-        except OSError as error:
+        except BaseException as error:
             file.close()
-            if error.errno not in _NO_LOCKS:
+            if getattr(error, "errno", None) not in _NO_LOCKS:
                 raise
             part.unlink(missing_ok=True)
             return None
-        except BaseException:
-            file.close()
-            raise
 
 
-def _clean_up(file, part, error):
+def _lock(file, part, verbose):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _say(f"Waiting for another process that downloads {part}.\n", verbose)
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _clean_up(part, error):
     """Keep the part of a download that was cut off; remove all else."""
+    full = getattr(error, "errno", None) in _DISK_FULL
     resumable = fcntl is not None and not isinstance(error, Unusable)
-    full = isinstance(error, OSError) and error.errno in _DISK_FULL
-    if full or not resumable or part.stat().st_size == 0:
+    if full or not resumable or part.size() == 0:
         if fcntl is None:
-            file.close()
-        part.unlink(missing_ok=True)
+            part.file.close()
+        part.path.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------ the transfer
-def _transfer(url, file, verbose):
+def _transfer(url, part, verbose):
     """Append to the file what is missing, in a few attempts if need be."""
     for _ in range(_ATTEMPTS):
-        before = file.seek(0, os.SEEK_END)
+        before = part.size()
         try:
-            if _request(url, file, before, verbose):
+            if _request(url, part, before, verbose):
                 return
             failure = "the connection was closed before the end"
         except (OSError, http.client.HTTPException) as error:
             if getattr(error, "errno", None) in _DISK_FULL:
                 raise OSError(
                     error.errno,
-                    f"No space left for {url}. Free some space, or pass a data_home on "
-                    "another disk. The partial file was removed",
-                    file.name,
+                    f"{error.strerror} while downloading {url}. What had arrived was "
+                    "removed. Free some space, or pass a data_home on another disk.",
                 ) from error
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
             failure = error
-        if file.seek(0, os.SEEK_END) <= before:
+        if part.size() <= before:
             break  # nothing more arrives
     raise ConnectionError(f"Could not download {url}: {failure}.")
 
 
-def _request(url, file, offset, verbose):
+def _request(url, part, offset, verbose):
     """Ask for the file from ``offset`` on; return whether it is complete."""
     headers = {"User-Agent": "skflowfm", "Accept-Encoding": "identity"}
     if offset:
@@ -187,43 +209,40 @@ def _request(url, file, offset, verbose):
             whole = error.headers.get("Content-Range", "") == f"bytes */{offset}"
         if whole:
             return True
-        file.truncate(0)  # longer than what is published now
-        return _request(url, file, 0, verbose)
+        part.clear()  # it is longer than what is published now
+        return _request(url, part, 0, verbose)
     with response:
         sent = response.headers.get("Content-Range", f"bytes {offset}-")
         if response.status != http.client.PARTIAL_CONTENT:
-            file.truncate(0)  # everything from the beginning
+            part.clear()  # everything comes from the beginning
             offset = 0
         elif not sent.startswith(f"bytes {offset}-"):
             raise ConnectionError(f"asked for bytes {offset}-, the server sent {sent}")
         length = response.headers.get("Content-Length")
         total = offset + int(length) if length else None
-        return _append(response, file, offset, total, verbose)
+        return _append(response, part, offset, total, verbose)
 
 
-def _append(response, file, offset, total, verbose):
+def _append(response, part, offset, total, verbose):
     """Copy the body to the end of the file; return whether all of it came."""
-    free = shutil.disk_usage(Path(file.name).parent).free
+    free = shutil.disk_usage(part.path.parent).free
     if total and total - offset > free:
-        raise OSError(errno.ENOSPC, f"{total - offset} bytes needed, {free} free")
+        missing = f"{total - offset} bytes needed, {free} free"
+        raise OSError(errno.ENOSPC, f"No space left on the disk ({missing})")
     shown = time.monotonic()
     while block := response.read1(_BLOCK):
-        _write(file, block)
+        part.append(block)
         offset += len(block)
         if time.monotonic() - shown > 1:
             shown = time.monotonic()
-            _say(_progress(file, offset, total), verbose)
-    _say(_progress(file, offset, total) + "\n", verbose)
+            _say(_progress(part, offset, total), verbose)
+    _say(_progress(part, offset, total) + "\n", verbose)
     return total is None or offset >= total
 
 
-def _write(file, block):
-    file.write(block)
-
-
-def _progress(file, offset, total):
+def _progress(part, offset, total):
     of = f" of {total / 1e6:.1f} MB, {offset / total:.0%}" if total else " MB"
-    return f"\rDownloading {Path(file.name).name}: {offset / 1e6:.1f}{of}"
+    return f"\rDownloading {part.path.name}: {offset / 1e6:.1f}{of}"
 
 
 def _say(text, verbose):

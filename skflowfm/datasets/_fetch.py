@@ -155,8 +155,7 @@ def _find(source, options):
     try:
         download_zip(source.url, archive, sha256=source.sha256, verbose=options.verbose)
     except OSError as error:
-        text = f"{error}\n{_advice(source, folder)}"
-        raise (OSError(error.errno, text) if error.errno else OSError(text)) from error
+        raise OSError(f"{error}\n{_advice(source, folder)}") from error
     return folder
 
 

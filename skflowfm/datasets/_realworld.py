@@ -152,14 +152,14 @@ def _parse(member, people):
     data = member.read()
     if not data.strip():
         return
-    table = read_table(member, BytesIO(data))
+    types = dict.fromkeys(_COLUMNS, float)
+    table = read_table(member, BytesIO(data), dtype=types)
     missing = [column for column in _COLUMNS if column not in table]
     if missing:
         raise ValueError(
             f"{member.path} must have the columns {_COLUMNS}, got {list(table)}. "
             + GET_AGAIN
         )
-    table = table[_COLUMNS].astype(float)
     yield Recording(
         int(person),
         f"proband{person}/{member.path.split('/')[-1]}",

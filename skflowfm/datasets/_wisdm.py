@@ -178,7 +178,7 @@ def _read(member):
     data = member.read().replace(b";", b"")
     if not data.strip():
         return pd.DataFrame({name: np.empty(0) for name in names})
-    types = dict.fromkeys(["x", "y", "z"], float)
+    types = dict.fromkeys(["time", "x", "y", "z"], float)
     table = read_table(
         member, BytesIO(data), header=None, names=names, index_col=False, dtype=types
     )
@@ -190,4 +190,4 @@ def _read(member):
             f"time, x, y and z in every line; line {wrong[0] + 1} holds {line}. "
             + GET_AGAIN
         )
-    return table.astype({"time": np.int64})
+    return table
