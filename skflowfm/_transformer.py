@@ -1,7 +1,5 @@
 """FlowFMTransformer: the jointly trained model as a scikit-learn transformer."""
 
-import copy
-
 import numpy as np
 import pandas as pd
 import torch
@@ -419,12 +417,6 @@ class FlowFMTransformer(
     @property
     def _n_features_out(self):
         return self.n_components_
-
-    def __getstate__(self):
-        state = super().__getstate__()
-        if "module_" in state:
-            state = {**state, "module_": copy.deepcopy(state["module_"]).cpu()}
-        return state
 
     def __setstate__(self, state):
         super().__setstate__(state)

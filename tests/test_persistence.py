@@ -28,10 +28,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
 import skflowfm
-from skflowfm import FlowFMSampler, FlowFMTransformer, load
+from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer, load
 from skflowfm.datasets import make_wearable
 from skflowfm.nets import (
     ConvEncoder,
@@ -1028,6 +1030,70 @@ def test_a_process_that_is_killed_while_saving(tiny, path):
 
 
 # ------------------------------------------------------------------ other ways to save
-def test_skops(tiny, tmp_path):
+def pickled(value):
+    return pickle.loads(pickle.dumps(value))
+
+
+def joblibbed(value):
+    buffer = io.BytesIO()
+    joblib.dump(value, buffer)
+    buffer.seek(0)
+    return joblib.load(buffer)
+
+
+def skopsed(value):
     skops = pytest.importorskip("skops.io")
-    skops.dump(tiny, tmp_path / "model.skops")
+    content = skops.dumps(value)
+    unknown = skops.get_untrusted_types(data=content)
+    assert all(name.startswith("skflowfm.") for name in unknown), unknown
+    return skops.loads(content, trusted=unknown)
+
+
+WAYS = pytest.mark.parametrize("way", [pickled, joblibbed, skopsed, copy.deepcopy])
+
+
+@WAYS
+def test_other_ways_to_save_a_transformer(way, windows, wearable):
+    again = way(windows)
+    assert_same_transformer(windows, again, wearable[0])
+    assert_same_attributes(windows, again)
+
+
+@WAYS
+def test_other_ways_to_save_a_pipeline_and_a_sampler(way, tiny):
+    X, y = table(), np.where(np.arange(60) % 3, "up", "down")
+    pipe = make_pipeline(FlowFMTransformer(max_steps=3), LogisticRegression())
+    again = way(pipe.fit(X, y))
+    np.testing.assert_array_equal(again.predict_proba(X), pipe.predict_proba(X))
+    frozen = FrozenEstimator(small(encoder=None, max_steps=1).fit(X))
+    model = AugmentedClassifier(
+        LogisticRegression(), FlowFMSampler(frozen, quality=2, random_state=0)
+    ).fit(X[:50], y[:50])
+    again = way(model)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    sampler = again.sampler_
+    assert sampler.transformer_ is sampler.transformer.estimator  # shared as before
+    np.testing.assert_array_equal(sampler.sample(9), model.sampler_.sample(9))
+
+
+@WAYS
+def test_other_ways_to_save_columns_of_categories(way):
+    X = categories()
+    model = FlowFMTransformer(2, max_steps=1, random_state=0)
+    sampler = FlowFMSampler(model, quality=2, random_state=0).fit(X)
+    pd.testing.assert_frame_equal(way(sampler).sample(9), sampler.sample(9))
+
+
+@pytest.mark.parametrize("way", [pickled, joblibbed, copy.deepcopy])
+def test_pickles_hold_your_own_modules(way):
+    model = small(encoder=Own(2.0), views=own_view).fit(table())
+    again = way(model)
+    assert_same_transformer(model, again, table())
+    assert isinstance(again.module_.encoder, Own)
+
+
+def test_pickles_from_memory_maps_are_read(tiny, tmp_path):
+    """As joblib's workers get large arrays: read-only."""
+    joblib.dump(tiny, tmp_path / "m")
+    again = joblib.load(tmp_path / "m", mmap_mode="r")
+    assert_same_transformer(tiny, again, table())

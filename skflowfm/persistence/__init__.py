@@ -6,7 +6,8 @@ model from it. Nothing in a file is run or imported: only estimators and modules
 package and a few layers of torch are built, by name from a list. A checksum over all of
 it tells a damaged file; it is no signature, so it does not say who wrote the file.
 
-A joblib or pickle of the estimators works too, but runs what is in it.
+A joblib or pickle of the estimators works too, but loading it runs what is in it. For
+pipelines with other libraries' estimators there is ``skops.io``.
 """
 
 import os
@@ -21,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._building import check_module
 from ._file import ModelFileError, pack, unpack, write
-from ._objects import Reader, Writer, add_estimator
+from ._objects import Reader, Writer, add_estimator, as_part, from_part
 from ._values import Unknown
 
 __all__ = ["ModelFileError", "Savable", "describe", "load"]
@@ -39,6 +40,13 @@ class Savable:
         super().__init_subclass__(**options)
         if cls.__module__.startswith(f"{__package__.partition('.')[0]}."):
             add_estimator(cls)
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {name: as_part(value) for name, value in state.items()}
+
+    def __setstate__(self, state):
+        super().__setstate__({name: from_part(part) for name, part in state.items()})
 
     def save(self, path):
         """Write the fitted model to one file, which :func:`skflowfm.load` reads.

@@ -203,6 +203,12 @@ def structure_of(module: nn.Module, slot: str = "") -> dict:
         return {"given": slot, "class": type(module).__name__}
 
 
+def is_complete(spec: dict) -> bool:
+    """Return whether nothing in a structure, or around it, is of the user's own."""
+    parts = [part for part in spec.values() if isinstance(part, dict)]
+    return "given" not in spec and all(map(is_complete, parts))
+
+
 def known_structure(module) -> dict:
     """Return the structure of a module of a kind in ``KINDS``."""
     name = NAMES.get(type(module))

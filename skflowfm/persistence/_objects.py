@@ -5,7 +5,9 @@ by its number. So a model that two estimators share is in the file once, and is 
 again after loading. ``KINDS`` lists all that can be built from a file.
 """
 
+import copy
 import inspect
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from .._columns import Columns
 from .._generation import RepresentationDensity
 from ..nets.views import table_view, window_view
 from ._file import ModelFileError
-from ._modules import build, load_weights, structure_of
+from ._modules import build, is_complete, load_weights, structure_of
 from ._values import (
     Unknown,
     get_array,
@@ -332,3 +334,35 @@ def add_estimator(cls) -> None:
     """Let files hold estimators of this class."""
     build_one = partial(get_estimator, cls=cls)
     KINDS[cls.__name__] = Kind(cls, put_estimator, build_one)
+
+
+# ------------------------------------------------------------------ parts of a pickle
+PART, NUMBERS = "skflowfm_part", "numbers"
+IN_PARTS = nn.Module, Columns, RepresentationDensity, pd.DataFrame
+
+
+def as_part(value):
+    """Return a module, density or frame as a text and arrays; others as they are.
+
+    A pickle then holds no class of torch or pandas and no device.
+    """
+    if not isinstance(value, IN_PARTS):
+        return value
+    writer = Writer()
+    try:
+        spec = writer.put(value, "part")
+        complete = all(is_complete(part) for part in writer.objects)
+    except Unknown:
+        complete = False
+    if not complete:  # a module of the user's own is left to pickle
+        return copy.deepcopy(value).cpu() if isinstance(value, nn.Module) else value
+    text = json.dumps({"objects": writer.objects, "model": spec})
+    return {PART: text, NUMBERS: {k: t.numpy() for k, t in writer.tensors.items()}}
+
+
+def from_part(value):
+    """Return what ``as_part`` was given."""
+    if not (isinstance(value, dict) and PART in value):
+        return value
+    numbers = {k: torch.from_numpy(np.array(v)) for k, v in value[NUMBERS].items()}
+    return Reader(numbers, {}).read(**json.loads(value[PART]))
