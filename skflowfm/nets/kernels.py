@@ -47,7 +47,7 @@ def dilations(n_timesteps: int, n: int) -> tuple[list[int], list[int]]:
         and how many of the ``n`` features each gets.
     """
     top = max(0.0, math.log2(max(n_timesteps - 1, 1) / (LENGTH - 1)))
-    spread = torch.logspace(0, top, n, base=2, dtype=torch.float64, device="cpu")
+    spread = torch.logspace(0, top, n, base=2, dtype=torch.float64)
     dilation, count = spread.floor().long().unique(return_counts=True)
     return dilation.tolist(), count.tolist()
 

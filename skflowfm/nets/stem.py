@@ -53,9 +53,9 @@ class StatisticsBlock(nn.Module):
         octave = torch.arange(1, n_bins + 1).log() / math.log(n_bins + 1)
         band = torch.arange(n_bands) == (octave * n_bands).long()[:, None]
         self.register_buffer("band", band.float())  # (n_bins, n_bands)
-        n_paired = n_channels + 1 if n_channels <= MAX_CHANNELS else 0
-        pairs = torch.triu_indices(n_paired, n_paired, 1, device="cpu")
-        self.pairs = tuple(pairs.tolist())
+        i, j = torch.triu_indices(n_channels + 1, n_channels + 1, 1)
+        few = n_channels <= MAX_CHANNELS
+        self.pairs = (i.tolist(), j.tolist()) if few else ([], [])
         self.n_features = self(torch.zeros(1, n_channels, n_timesteps)).shape[1]
 
     def fit(self, x: Tensor, generator: torch.Generator) -> None:

@@ -242,8 +242,12 @@ def layout(module) -> dict:
     return layout_of(module.state_dict())
 
 
-def build(structure: dict, given: Callable) -> nn.Module:
+def build(structure: dict, given: Callable, tensors=None, prefix="") -> nn.Module:
     """Return a module of this structure; its weights are still to be loaded.
+
+    Most modules are built without memory for their weights and without draws. Those
+    that compute in their constructor need memory, and are compared with the tensors
+    first, lest a wrong number asks for more than there is.
 
     Parameters
     ----------
@@ -251,18 +255,62 @@ def build(structure: dict, given: Callable) -> nn.Module:
         As ``structure_of`` returns it.
     given : callable
         ``given(slot, name of a class)`` returns the user's own module.
+    tensors : dict, default=None
+        The weights. None trusts the structure.
+    prefix : str, default=""
+        What the names of this module's weights begin with.
     """
     if "given" in structure:
         return copy.deepcopy(given(structure["given"], structure["class"]))
     name, arguments = structure["kind"], {}
     for key, value in structure["arguments"].items():
         if isinstance(value, dict):
-            value = blank(value) if "shape" in value else build(value, given)
+            parts = f"{prefix}{key}."
+            value = (
+                blank(value)
+                if "shape" in value
+                else build(value, given, tensors, parts)
+            )
         check_size(key, value)
         arguments[key] = value
     cls = sequence if name == "Sequential" else KINDS[name].cls
+    if name in COMPUTING:
+        check_tensor(COMPUTING[name](arguments), tensors, prefix)
+        return cls(**arguments)
     with torch.device("meta"):
         return cls(**arguments)
+
+
+def stem_shapes(arguments) -> dict:
+    """Return shapes that say how much memory a stem takes; None is any size."""
+    n_bins = arguments["n_timesteps"] // 2
+    return {
+        "blocks.0.channels": (None, None, arguments["n_channels"]),
+        "blocks.2.band": (n_bins, min(16, n_bins)),
+        "components.axes": (None, arguments["n_features"]),
+    }
+
+
+def model_shapes(arguments) -> dict:
+    """Return the shape that says how much memory a joint model's own axes take."""
+    return {"axes.axes": (arguments["n_components"],) * 2}
+
+
+COMPUTING = {"Stem": stem_shapes, "JointModel": model_shapes}
+
+
+def check_tensor(shapes: dict, tensors, prefix: str) -> None:
+    """Raise unless these tensors are there, and hold numbers, in these shapes."""
+    for name, expected in shapes.items() if tensors is not None else ():
+        got = tensors[prefix + name].shape
+        same = len(got) == len(expected) and all(
+            size in (None, n) for size, n in zip(expected, got, strict=True)
+        )
+        if not same or (0 in got and any(expected)):
+            raise ModelFileError(
+                f"describes no model: expected {name} of shape {expected}, got "
+                f"{tuple(got)}."
+            )
 
 
 def blank(spec) -> Tensor:

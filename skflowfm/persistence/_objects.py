@@ -276,10 +276,10 @@ def put_module(module, writer, name) -> dict:
 
 def get_module(spec, reader):
     """Build a module and give it its weights."""
-    module = build(spec["structure"], reader.given)
     prefix = spec["weights"] + "."
     names = [name for name in reader.tensors if name.startswith(prefix)]
     weights = {name.removeprefix(prefix): reader.get_tensor(name) for name in names}
+    module = build(spec["structure"], reader.given, weights)
     load_weights(module, weights)
     for name in spec["frozen"]:
         module.get_parameter(name).requires_grad_(False)
