@@ -382,6 +382,9 @@ class PretextClassifier(ClassifierMixin, BaseEstimator):
     ----------
     transformer : PretextTransformer
         Fitted; its net is copied. With ``max_steps=0`` it is a net from scratch.
+    rotation : bool, default=False
+        Whether the sensor is turned at random here too, as the paper has it. Where the
+        sensor is always worn alike, that hides the posture.
     learning_rate : float, default=1e-3
         Highest rate of AdamW.
     max_steps : int, default=None
@@ -397,12 +400,14 @@ class PretextClassifier(ClassifierMixin, BaseEstimator):
         self,
         transformer,
         *,
+        rotation=False,
         learning_rate=1e-3,
         max_steps=None,
         validation_fraction=0.125,
         random_state=None,
     ):
         self.transformer = transformer
+        self.rotation = rotation
         self.learning_rate = learning_rate
         self.max_steps = max_steps
         self.validation_fraction = validation_fraction
@@ -438,7 +443,7 @@ class PretextClassifier(ClassifierMixin, BaseEstimator):
         )
 
         def answer(x, index, generator):
-            if self.transformer.rotation:
+            if self.rotation:
                 x = turn_sensor(x, generator)
             return x, codes[index].to(device)
 
