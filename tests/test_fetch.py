@@ -2,6 +2,9 @@
 
 import io
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -226,6 +229,27 @@ def test_without_network_the_error_says_what_to_do(name, tmp_path, monkeypatch):
 
 
 @each
+def test_what_is_downloaded_once_is_kept(name, tmp_path, monkeypatch):
+    fetch, module, files, *_ = ALL[name]
+    write(tmp_path / "server", {"published.zip": zipped(files())})
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "server")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("SKFLOWFM_DATA", str(tmp_path / "home"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/published.zip"
+        monkeypatch.setattr(module, "SOURCE", module.SOURCE._replace(url=url))
+        first = fetch(verbose=False)
+        server.shutdown()
+    again = fetch(download_if_missing=False)
+    np.testing.assert_array_equal(again.X, first.X)
+    assert len(first.y) >= 3
+    archive = module.SOURCE.archive
+    kept = sorted(p.name for p in (tmp_path / "home" / name).iterdir())
+    assert kept == [archive, archive + ".sha256"]
+
+
+@each
 def test_a_folder_without_the_files_is_named(name, tmp_path):
     write(tmp_path / name, {"other.zip": zipped({"something/else.txt": b"1"})})
     with pytest.raises(FileNotFoundError, match="No file like") as info:
@@ -346,6 +370,7 @@ def test_adl_subsets(tmp_path):
         "walk",
     ]
     assert len(every.classes) == 14
+    assert every.groups.tolist() == sorted(every.groups.tolist())
 
 
 @pytest.mark.parametrize(
@@ -400,6 +425,9 @@ def test_opportunity_time_without_an_activity_gives_no_window(tmp_path):
     write(tmp_path / "opportunity", {"S1-ADL1.dat": lines(table)})
     data = fetched("opportunity", tmp_path)
     assert data.start.tolist() == [0, 5]  # of which it fills 10 and 5.7 s
+    table[300:, 243] = 0
+    write(tmp_path / "opportunity", {"S1-ADL1.dat": lines(table)})
+    assert fetched("opportunity", tmp_path).start.tolist() == [0, 5]  # half is enough
 
 
 def test_opportunity_lost_samples(tmp_path):
@@ -463,6 +491,10 @@ def test_pamap2_activity_changes_in_the_middle(tmp_path):
     data = fetched("pamap2", tmp_path)
     names = data.classes[data.y].tolist()
     assert names == ["standing", "standing", "walking", "walking", "walking"]
+    table[500:, 1] = 0  # half of the first window
+    write(tmp_path / "pamap2", {"Protocol/subject101.dat": lines(table)})
+    data = fetched("pamap2", tmp_path)
+    assert data.classes[data.y].tolist() == ["standing"]
 
 
 def test_pamap2_reads_a_line_that_ends_early_as_missing(tmp_path):
@@ -584,10 +616,13 @@ def test_wisdm_1649_has_catch_once(tmp_path):
         (b"1600,N,90426708196641,1,2,3;\n", "line 241 holds"),
         (b"1600,A,90426708196641,1,2,x;\n", "cannot be read.*'x'"),
         (b"1600,A,90426708196641,1,2,3,4;\n", "cannot be read"),
+        (None, "must have 6 fields a line, got 5"),
     ],
 )
 def test_wisdm_files_that_do_not_have_the_format(more, message, tmp_path):
-    write(tmp_path / "wisdm", {wisdm_path(1600): wisdm_lines(duration=12) + more})
+    content = wisdm_lines(duration=12) + (more or b"")
+    content = content.replace(b"1600,", b"") if more is None else content
+    write(tmp_path / "wisdm", {wisdm_path(1600): content})
     with pytest.raises(ValueError, match=message) as info:
         fetched("wisdm", tmp_path)
     assert wisdm_path(1600) in str(info.value)

@@ -158,12 +158,22 @@ def test_just_enough_samples_are_enough():
 def test_a_window_takes_the_activity_that_fills_half_of_it():
     time = at(20, 30.05)
     labels = np.full(len(time), np.nan)
-    labels[:101] = 7  # half of the first window
+    labels[:100] = 7  # half of the first window
     labels[200:290] = 7  # 45 % of the second
     labels[400:520], labels[520:] = 3, 7  # 60 % and 40 % of the third
     windows = cut_at_20_hz(time, labels=labels)
     assert windows.start.tolist() == [0, 20]
     assert windows.labels.tolist() == [7, 3]
+
+
+@pytest.mark.parametrize("half", [slice(0, 100), slice(100, 201)])
+def test_between_two_samples_the_nearer_label_counts(half):
+    time = at(20, 10.05)
+    labels = np.full(len(time), np.nan)
+    labels[half] = 7  # 150 of 300 at 30 Hz, to either side of 4.975 s
+    assert cut_at_20_hz(time, labels=labels).labels.tolist() == [7]
+    labels[half.start + 50 : half.start + 53] = np.nan
+    assert cut_at_20_hz(time, labels=labels).labels.tolist() == []
 
 
 def test_no_activity_at_all_gives_no_window():

@@ -209,7 +209,7 @@ def _request(url, part, offset, verbose):
             whole = error.headers.get("Content-Range", "") == f"bytes */{offset}"
         if whole:
             return True
-        part.clear()  # it is longer than what is published now
+        # It is longer than what is published now.
         return _request(url, part, 0, verbose)
     with response:
         sent = response.headers.get("Content-Range", f"bytes {offset}-")

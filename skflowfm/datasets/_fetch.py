@@ -203,7 +203,8 @@ def _assemble(parts, source, selection):
     if not parts:
         raise ValueError(
             f"No window of 10 s in the files of {source.title}. The recordings may be "
-            "cut short or have gaps: get the files again, or raise max_gap."
+            "cut short or have long gaps: get the files again, or raise max_gap if "
+            "there is one."
         )
     joined = _Part(*(np.concatenate(values) for values in zip(*parts, strict=True)))
     order = np.lexsort([joined.start, joined.recording, joined.groups])

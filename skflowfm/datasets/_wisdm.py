@@ -162,7 +162,7 @@ def _parse(member, people):
         return
     table = _read(member)
     if person == 1649:
-        # Which of the two it was, the neighbouring samples tell.
+        # About a minute of catch is there again, with the same time stamps.
         catch = table["time"][table["code"] == "O"]
         table = table[~((table["code"] == "M") & table["time"].isin(catch))]
     time = (table["time"] - table["time"].min()).to_numpy() / 1e9
@@ -178,10 +178,14 @@ def _read(member):
     data = member.read().replace(b";", b"")
     if not data.strip():
         return pd.DataFrame({name: np.empty(0) for name in names})
-    types = dict.fromkeys(["time", "x", "y", "z"], float)
-    table = read_table(
-        member, BytesIO(data), header=None, names=names, index_col=False, dtype=types
-    )
+    types = dict.fromkeys(range(2, 6), float)
+    table = read_table(member, BytesIO(data), header=None, dtype=types)
+    if table.shape[1] != len(names):
+        raise ValueError(
+            f"{member.path} must have {len(names)} fields a line, got "
+            f"{table.shape[1]}. {GET_AGAIN}"
+        )
+    table.columns = names
     wrong = np.flatnonzero(table.isna().any(axis=1) | ~table["code"].isin(_CODES))
     if len(wrong):
         line = table.iloc[wrong[0]].tolist()
