@@ -270,11 +270,22 @@ download_zip(sys.argv[2], pathlib.Path(sys.argv[3]), verbose=True)
 """
 
 
+@pytest.fixture
 def start(server, path):
-    """Start a process that downloads; it need not load more than that takes."""
+    """Return a function that starts a process which downloads, and does no more."""
     package = str(Path(skflowfm.__file__).parent)
     command = [sys.executable, "-c", CODE, package, server.url, str(path)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    processes = []
+
+    def start_one():
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        return process
+
+    yield start_one
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def wait_for(condition):
@@ -289,28 +300,31 @@ def has_begun(path):
     return part.exists() and part.stat().st_size > 0
 
 
-def test_of_two_processes_one_downloads_and_both_have_the_file(server, path):
+def test_of_two_processes_one_downloads_and_both_have_the_file(server, path, start):
     pytest.importorskip("fcntl")
     server.resume.clear()
-    with start(server, path) as first:
-        wait_for(lambda: has_begun(path))
-        with start(server, path) as second:
-            assert second.stderr.readline().startswith("Waiting for another process")
-            server.resume.set()
-            _, said = second.communicate(timeout=20)
-            first.communicate(timeout=20)
+    first = start()
+    wait_for(lambda: has_begun(path))
+    second = start()
+    assert second.stderr.readline().startswith("Waiting for another process")
+    server.resume.set()
+    _, said = second.communicate(timeout=20)
+    first.communicate(timeout=20)
     assert (first.returncode, second.returncode) == (0, 0), said
     assert path.read_bytes() == CONTENT
     assert server.requests == [None]
     assert left(path) == DONE
 
 
-def test_a_killed_process_leaves_a_part_from_which_the_next_goes_on(server, path):
+def test_a_killed_process_leaves_a_part_from_which_the_next_goes_on(
+    server, path, start
+):
     pytest.importorskip("fcntl")
     server.resume.clear()
-    with start(server, path) as process:
-        wait_for(lambda: has_begun(path))
-        process.kill()
+    process = start()
+    wait_for(lambda: has_begun(path))
+    process.kill()
+    process.wait(timeout=20)
     server.resume.set()
     assert left(path) == ["data.zip.part"]
     there = path.with_name("data.zip.part").stat().st_size
