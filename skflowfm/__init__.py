@@ -17,7 +17,9 @@ a request becomes draws.
 """
 
 from ._augmentation import AugmentedClassifier, make_synthetic
+from ._classifier import FlowFMClassifier
 from ._health import CollapseWarning
+from ._regressor import FlowFMRegressor
 from ._sampler import FlowFMSampler
 from ._transformer import FlowFMTransformer
 from .persistence import load
@@ -27,6 +29,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AugmentedClassifier",
     "CollapseWarning",
+    "FlowFMClassifier",
+    "FlowFMRegressor",
     "FlowFMSampler",
     "FlowFMTransformer",
     "load",

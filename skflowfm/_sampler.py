@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._columns import Columns, as_codes
@@ -15,6 +15,7 @@ from ._generation import (
     steps_of,
 )
 from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
+from ._pretrained import fitted_transformer
 from ._resampling import (
     append_rows,
     as_container,
@@ -26,7 +27,6 @@ from ._resampling import (
     rows_like,
     rows_to_add,
 )
-from ._transformer import FlowFMTransformer
 from ._validation import (
     Rows,
     check_bounds,
@@ -52,9 +52,9 @@ class FlowFMSampler(Savable, BaseEstimator):
 
     Parameters
     ----------
-    transformer : FlowFMTransformer or FrozenEstimator of one, default=None
+    transformer : FlowFMTransformer, FrozenEstimator of one or path, default=None
         Trained in ``fit`` on all rows; within ``sklearn.frozen.FrozenEstimator`` it is
-        used as it is. None is ``FlowFMTransformer()``.
+        used as it is, as is one loaded from a path. None is ``FlowFMTransformer()``.
     quality : {"fast", "balanced", "high"} or int, default="balanced"
         How often the velocity field is evaluated for each row: 4, 8 or 32 times, or at
         most this number. Cost is proportional to it.
@@ -172,7 +172,7 @@ class FlowFMSampler(Savable, BaseEstimator):
         rows = Rows(self._columns.spread(coded.array))
         seed = seed_of(self.random_state)
         seen = rows.array if self._columns.categories else X
-        self.transformer_ = self._fitted_transformer(seen, y, groups, seed)
+        self.transformer_ = fitted_transformer(self.transformer, seen, groups, seed)
         self._fit_density(rows, y, seed)
         self.stop_ = 1.0
         if self.solver == "auto":
@@ -378,26 +378,6 @@ class FlowFMSampler(Savable, BaseEstimator):
             append_rows(X, rows_like(X_new, X)),
             append_rows(y, labels_like(y_new, y)),
         )
-
-    def _fitted_transformer(self, X, y, groups, seed):
-        """Return a fitted FlowFMTransformer: a new one, or the frozen one itself."""
-        transformer = self.transformer
-        if transformer is None:
-            transformer = FlowFMTransformer()
-        inner = getattr(transformer, "estimator", transformer)
-        if not isinstance(inner, FlowFMTransformer):
-            raise TypeError(
-                "transformer must be a FlowFMTransformer, or a FrozenEstimator of a "
-                f"fitted one, got {transformer!r}."
-            )
-        if inner is not transformer:
-            check_is_fitted(inner)
-            check_rows(inner, X, reset=False)
-            return inner
-        transformer = clone(transformer)
-        if transformer.random_state is None:
-            transformer.set_params(random_state=seed)
-        return transformer.fit(X, y, groups=groups)
 
     def _fit_density(self, rows, y, seed):
         """Fit q on the representations of ``rows``; sets classes_."""

@@ -14,7 +14,13 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer
+from skflowfm import (
+    AugmentedClassifier,
+    FlowFMClassifier,
+    FlowFMRegressor,
+    FlowFMSampler,
+    FlowFMTransformer,
+)
 from skflowfm.datasets import make_wearable
 
 ESTIMATORS = [
@@ -23,6 +29,8 @@ ESTIMATORS = [
     AugmentedClassifier(
         LogisticRegression(), FlowFMSampler(FlowFMTransformer(max_steps=5), quality=1)
     ),
+    FlowFMClassifier(FlowFMTransformer(max_steps=5), max_steps=50),
+    FlowFMRegressor(FlowFMTransformer(max_steps=5), max_steps=50),
 ]
 
 
@@ -44,7 +52,13 @@ def test_estimator_checks(estimator, check):
 @pytest.mark.uses_global_rng
 @pytest.mark.parametrize(
     "estimator",
-    [FlowFMTransformer(), FlowFMSampler(), AugmentedClassifier()],
+    [
+        FlowFMTransformer(),
+        FlowFMSampler(),
+        AugmentedClassifier(),
+        FlowFMClassifier(),
+        FlowFMRegressor(),
+    ],
     ids=lambda e: type(e).__name__,
 )
 def test_estimator_checks_with_default_parameters(estimator):

@@ -1,0 +1,274 @@
+"""FlowFMClassifier: a pretrained model with a head, fine-tuned on labelled rows."""
+
+import copy
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import check_is_fitted
+
+from ._finetuning import logistic_head, part_of_the_way, tune
+from ._generation import represent
+from ._pretrained import fitted_transformer, inner_transformer, new_transformer
+from ._resampling import check_labels
+from ._validation import (
+    check_count,
+    check_length,
+    check_number,
+    check_rows,
+    seed_of,
+)
+from .persistence import Savable
+
+STRATEGIES = "full", "head", "scratch"
+UNLABELLED = -1
+
+
+class FineTuned(Savable, BaseEstimator):
+    """What a classifier and a regressor on a pretrained model have in common.
+
+    A subclass has the parameters of :class:`FlowFMClassifier` but for ``C`` and
+    ``class_weight``.
+    """
+
+    def _check_parameters(self):
+        if self.strategy not in STRATEGIES:
+            raise ValueError(
+                f"strategy must be one of {STRATEGIES}, got strategy={self.strategy!r}."
+            )
+        check_count("max_steps", self.max_steps, low=1)
+        check_number("validation_fraction", self.validation_fraction, 0, 1)
+
+    def _pretrain(self, X, groups, seed):
+        """Set ``transformer_``: pretrained, frozen or, from scratch, untrained."""
+        if self.strategy == "scratch":
+            inner, _ = inner_transformer(self.transformer)
+            untrained = new_transformer(inner, seed)
+            untrained.set_params(max_steps=0, max_time=None, warm_start=False)
+            self.transformer_ = untrained.fit(X, groups=groups)
+            return
+        self.transformer_ = fitted_transformer(self.transformer, X, groups, seed)
+
+    def _fine_tune(self, rows, index, target, weight, penalty, groups, seed):
+        """Train encoder and head on the labelled rows, on a copy of the model."""
+        self.transformer_ = copy.deepcopy(self.transformer_)
+        from_scratch = self.strategy == "scratch"
+        n_answers = len(self.head_.weight) if hasattr(self, "classes_") else 10
+        training = tune(
+            self.transformer_.module_,
+            self.head_,
+            rows,
+            index,
+            target,
+            weight,
+            penalty,
+            1.0 if from_scratch else part_of_the_way(len(index), n_answers),
+            None if groups is None else np.asarray(groups)[index.numpy()],
+            {
+                "max_steps": self.max_steps,
+                "validation_fraction": self.validation_fraction,
+                "seed": seed,
+                "verbose": self.verbose,
+            },
+        )
+        self.history_ = training.history.rename(
+            columns=lambda c: c.replace("flow", "loss")
+        )
+        self.n_steps_, self.stopped_by_ = training.n_steps, training.stopped_by
+
+    def _answers(self, X):
+        """Return the head's output for each row, as float64."""
+        check_is_fitted(self)
+        rows = check_rows(self, X, reset=False)
+        z = represent(self.transformer_.module_, rows)
+        with torch.inference_mode():
+            return self.head_(z).double()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+class FlowFMClassifier(ClassifierMixin, FineTuned):
+    r"""Classifier on a pretrained encoder, fine-tuned on few or many labels.
+
+    A linear head is fitted on the frozen representation first. With the strategy
+    "full", encoder and head are then trained together on the labelled rows, with noise,
+    and the result is averaged with where it started: with few labels the classifier
+    stays near the frozen one, with many it takes what training found.
+
+    Parameters
+    ----------
+    transformer : FlowFMTransformer, FrozenEstimator of one or path, default=None
+        What to start from. An unfitted one is cloned and trained in ``fit``, on all
+        rows, labelled or not; one within ``sklearn.frozen.FrozenEstimator``, or saved
+        under a path, is used as it is and left as it was. None is
+        ``FlowFMTransformer()``.
+    strategy : {"full", "head", "scratch"}, default="full"
+        "head" leaves the encoder frozen: quickest, and the features of the
+        transformer stay those that others use. "full" trains it too. "scratch" does so
+        without pretraining, to see what pretraining is worth.
+    C : float, default=1.0
+        Inverse strength of the head's penalty, as in ``LogisticRegression``. Smaller
+        is smoother, for few or doubtful labels.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class in the loss; "balanced" is inversely proportional to its
+        frequency among the labelled rows.
+    max_steps : int, default=None
+        Steps of fine-tuning, of 64 labelled rows each. None takes 20 passes, at least
+        500 steps and at most 2,000; they are quick, as the stem is not in them.
+    validation_fraction : float, default=0.1
+        Share of the labelled rows, or of whole groups if ``groups`` is given, on which
+        early stopping watches the loss. 0 switches it off, and it is off where it is
+        fewer than 32 rows.
+    random_state : int, RandomState, Generator or None, default=None
+        Seeds fine-tuning, and a transformer that has none of its own.
+    verbose : int, default=0
+        1 prints a line that is updated while encoder and head are trained.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, without that of unlabelled rows.
+    transformer_ : FlowFMTransformer
+        The transformer, fine-tuned unless the strategy is "head". Its velocity field
+        is that of pretraining: for generation use the transformer that you passed.
+    head_ : nn.Linear
+        Logits from representations.
+    n_labelled_ : int
+        How many rows had a label.
+    history_ : DataFrame
+        After fine-tuning: a row per 50 steps with the losses.
+    n_steps_, stopped_by_ : int, str
+        After fine-tuning: what it took, and what ended it.
+    n_features_in_, feature_names_in_
+        As :class:`FlowFMTransformer` has them.
+
+    See Also
+    --------
+    FlowFMRegressor : For numbers in place of classes.
+    FlowFMTransformer : The representation alone, for any classifier.
+
+    Notes
+    -----
+    Rows whose label is -1 are unlabelled, as in ``sklearn.semi_supervised``: they serve
+    pretraining alone. With only one other class, -1 is a class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skflowfm import FlowFMClassifier, FlowFMTransformer
+    >>> from skflowfm.datasets import make_wearable
+    >>> X, y, _ = make_wearable(120, n_timesteps=60, random_state=0, return_X_y=True)
+    >>> few = np.where(np.arange(120) < 60, y, -1)  # half of the rows have no label
+    >>> transformer = FlowFMTransformer(16, max_steps=20, random_state=0)
+    >>> model = FlowFMClassifier(transformer, max_steps=50, random_state=0).fit(X, few)
+    >>> model.n_labelled_, model.predict_proba(X).shape
+    (60, (120, 6))
+    """
+
+    def __init__(
+        self,
+        transformer=None,
+        *,
+        strategy="full",
+        C=1.0,
+        class_weight=None,
+        max_steps=None,
+        validation_fraction=0.1,
+        random_state=None,
+        verbose=0,
+    ):
+        self.transformer = transformer
+        self.strategy = strategy
+        self.C = C
+        self.class_weight = class_weight
+        self.max_steps = max_steps
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y, *, groups=None):
+        """Pretrain if need be, fit the head, and fine-tune.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_windows, n_channels, n_timesteps) or \
+                (n_samples, n_features)
+            Finite numbers. Never written to.
+        y : array-like of shape (n,)
+            Class labels; -1 is no label.
+        groups : array-like of shape (n,), default=None
+            Subject or recording of each row; whole groups are held out for early
+            stopping, in pretraining and in fine-tuning.
+
+        Returns
+        -------
+        self : FlowFMClassifier
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad parameters and data, or fewer than two classes.
+        """
+        self._check_parameters()
+        check_number("C", self.C, 0, above=True)
+        y = np.asarray(check_labels(y))
+        rows = check_rows(self, X, reset=True, min_rows=2)
+        check_length("y", y, len(rows))
+        if groups is not None:
+            groups = check_length("groups", groups, len(rows))
+        labelled = is_labelled(y)
+        self.classes_, codes = np.unique(y[labelled], return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "y must have at least two classes, got one class "
+                f"({self.classes_[0]!r}). Add labelled rows of another."
+            )
+        seed = seed_of(self.random_state)
+        weight = compute_sample_weight(self.class_weight, y[labelled])
+        self.n_labelled_ = int(labelled.sum())
+        self._pretrain(X, groups, seed)
+        index = torch.from_numpy(np.flatnonzero(labelled))
+        z = represent(self.transformer_.module_, rows)[index].numpy()
+        self.head_ = logistic_head(z, codes, weight, self.C)
+        if self.strategy != "head":
+            target = torch.from_numpy(codes)
+            weight = torch.from_numpy(weight.astype(np.float32))
+            penalty = 0.5 / self.C
+            self._fine_tune(rows, index, target, weight, penalty, groups, seed)
+        return self
+
+    def decision_function(self, X):
+        """Return the logits of each row, of the second class over the first if binary.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        logits : ndarray of shape (n,) or (n, n_classes)
+        """
+        logits = self._answers(X).numpy()
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X):
+        """Return the probability of each class, ndarray of shape (n, n_classes)."""
+        return self._answers(X).softmax(dim=1).numpy()
+
+    def predict(self, X):
+        """Return the likeliest class of each row, ndarray of shape (n,)."""
+        codes = self._answers(X).argmax(dim=1).numpy()
+        return self.classes_[codes]
+
+
+def is_labelled(y):
+    """Return which rows have a label: all, unless -1 stands beside two classes."""
+    if y.dtype.kind in "iufO":
+        unlabelled = np.asarray(y == UNLABELLED, dtype=bool)
+        if len(np.unique(y[~unlabelled])) > 1:
+            return ~unlabelled
+    return np.ones(len(y), dtype=bool)

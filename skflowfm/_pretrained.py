@@ -1,0 +1,66 @@
+"""What fine-tuning and generation start from: a new model, a fitted one, a file."""
+
+import os
+
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from ._transformer import FlowFMTransformer
+from ._validation import check_rows
+from .persistence import load
+
+
+def inner_transformer(transformer):
+    """Return the FlowFMTransformer of a parameter, and whether it stays as it is.
+
+    Parameters
+    ----------
+    transformer : None, FlowFMTransformer, FrozenEstimator of one, or path
+        None is a new one with its defaults.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+    """
+    if transformer is None:
+        return FlowFMTransformer(), False
+    is_path = isinstance(transformer, (str, os.PathLike))
+    given = load(transformer) if is_path else transformer
+    inner = getattr(given, "estimator", given)
+    if not isinstance(inner, FlowFMTransformer):
+        raise TypeError(
+            "transformer must be a FlowFMTransformer, a FrozenEstimator of a fitted "
+            f"one, or the path of a saved one, got {given!r}."
+        )
+    return inner, is_path or inner is not given
+
+
+def fitted_transformer(transformer, X, groups, seed):
+    """Return a fitted FlowFMTransformer: a new one, or the frozen one itself.
+
+    Parameters
+    ----------
+    transformer : None, FlowFMTransformer, FrozenEstimator of one, or path
+        See :func:`inner_transformer`.
+    X : array-like or DataFrame
+        Rows to train on, or to check.
+    groups : array-like of shape (n,) or None
+        As in ``FlowFMTransformer.fit``.
+    seed : int
+        For a transformer that has no ``random_state`` of its own.
+    """
+    inner, is_frozen = inner_transformer(transformer)
+    if is_frozen:
+        check_is_fitted(inner)
+        check_rows(inner, X, reset=False)
+        return inner
+    return new_transformer(inner, seed).fit(X, groups=groups)
+
+
+def new_transformer(transformer, seed):
+    """Return an unfitted clone that has a seed."""
+    transformer = clone(transformer)
+    if transformer.random_state is None:
+        transformer.set_params(random_state=seed)
+    return transformer

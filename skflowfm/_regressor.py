@@ -1,0 +1,123 @@
+"""FlowFMRegressor: a pretrained model with a head for numbers."""
+
+import numpy as np
+import torch
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_array, column_or_1d
+
+from ._classifier import FineTuned
+from ._finetuning import regression_head
+from ._generation import represent
+from ._validation import check_length, check_rows, seed_of
+
+
+class FlowFMRegressor(RegressorMixin, FineTuned):
+    """Regressor on a pretrained encoder: a ridge head, or encoder and head trained.
+
+    Parameters
+    ----------
+    transformer : FlowFMTransformer, FrozenEstimator of one or path, default=None
+        As in :class:`FlowFMClassifier`.
+    strategy : {"full", "head", "scratch"}, default="full"
+        As in :class:`FlowFMClassifier`. The head is a ridge regression whose penalty is
+        chosen by leaving one row out.
+    max_steps : int, default=None
+        Steps of fine-tuning, of 64 rows each. None takes 20 passes, at least 500 steps
+        and at most 2,000.
+    validation_fraction : float, default=0.1
+        Share of the rows, or of whole groups if ``groups`` is given, on which early
+        stopping watches the loss. 0 switches it off, and it is off where it is fewer
+        than 32 rows.
+    random_state : int, RandomState, Generator or None, default=None
+        Seeds fine-tuning, and a transformer that has none of its own.
+    verbose : int, default=0
+        1 prints a line that is updated while encoder and head are trained.
+
+    Attributes
+    ----------
+    transformer_ : FlowFMTransformer
+        The transformer, fine-tuned unless the strategy is "head".
+    head_ : nn.Linear
+        Numbers from representations.
+    history_ : DataFrame
+        After fine-tuning: a row per 50 steps with the losses.
+    n_steps_, stopped_by_ : int, str
+        After fine-tuning: what it took, and what ended it.
+    n_features_in_, feature_names_in_
+        As :class:`FlowFMTransformer` has them.
+
+    See Also
+    --------
+    FlowFMClassifier : For classes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skflowfm import FlowFMRegressor, FlowFMTransformer
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> transformer = FlowFMTransformer(max_steps=20, random_state=0)
+    >>> model = FlowFMRegressor(transformer, strategy="head").fit(X[:300], y[:300])
+    >>> model.score(X[300:], y[300:]) > 0.4
+    True
+    """
+
+    def __init__(
+        self,
+        transformer=None,
+        *,
+        strategy="full",
+        max_steps=None,
+        validation_fraction=0.1,
+        random_state=None,
+        verbose=0,
+    ):
+        self.transformer = transformer
+        self.strategy = strategy
+        self.max_steps = max_steps
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y, *, groups=None):
+        """Pretrain if need be, fit the head, and fine-tune.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_windows, n_channels, n_timesteps) or \
+                (n_samples, n_features)
+            Finite numbers. Never written to.
+        y : array-like of shape (n,)
+            Finite numbers.
+        groups : array-like of shape (n,), default=None
+            As in :meth:`FlowFMClassifier.fit`.
+
+        Returns
+        -------
+        self : FlowFMRegressor
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad parameters and data.
+        """
+        self._check_parameters()
+        y = column_or_1d(y, warn=True)
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        rows = check_rows(self, X, reset=True, min_rows=2)
+        check_length("y", y, len(rows))
+        if groups is not None:
+            groups = check_length("groups", groups, len(rows))
+        seed = seed_of(self.random_state)
+        self._pretrain(X, groups, seed)
+        z = represent(self.transformer_.module_, rows).numpy()
+        self.head_ = regression_head(z, y)
+        if self.strategy != "head":
+            index, target = torch.arange(len(rows)), torch.from_numpy(y).float()
+            self._fine_tune(
+                rows, index, target, torch.ones(len(rows)), 0.0, groups, seed
+            )
+        return self
+
+    def predict(self, X):
+        """Return the predicted number for each row, ndarray of shape (n,)."""
+        return self._answers(X)[:, 0].numpy()
