@@ -8,10 +8,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
-from ._finetuning import logistic_head, part_of_the_way, tune
+from ._finetuning import answers, logistic_head, part_of_the_way, tune
 from ._generation import represent
 from ._pretrained import fitted_transformer, inner_transformer, new_transformer
 from ._resampling import check_labels
+from ._training import place
 from ._validation import (
     check_count,
     check_length,
@@ -82,8 +83,12 @@ class FineTuned(Savable, BaseEstimator):
         check_is_fitted(self)
         rows = check_rows(self, X, reset=False)
         z = represent(self.transformer_.module_, rows)
-        with torch.inference_mode():
-            return self.head_(z).double()
+        return answers(self.head_, z).double()
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if hasattr(self, "head_"):
+            place(self.head_, self.transformer_.device_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

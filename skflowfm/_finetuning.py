@@ -92,6 +92,12 @@ def regression_head(z, target):
     return head
 
 
+def answers(head, z):
+    """Return what the head says about representations, on the CPU."""
+    with torch.inference_mode():
+        return head(z.to(head.weight.device)).cpu()
+
+
 # ------------------------------------------------------------- training the encoder
 class Tuned(nn.Module):
     r"""Encoder and head on labelled rows, as one module for the training loop.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._finetuning import LogisticHead, RegressionHead
 from ..nets import (
     ConvEncoder,
     FeatureEncoder,
@@ -166,6 +167,11 @@ KINDS = {
     "WindowCoordinates": Kind(WindowCoordinates, of_coordinates),
     "WindowVelocityField": Kind(WindowVelocityField, of_window_field),
     "ZeroLinear": Kind(ZeroLinear, of_linear),
+    "LogisticHead": Kind(LogisticHead, of_linear),
+    "RegressionHead": Kind(
+        RegressionHead,
+        lambda m: {"n_components": m.in_features, "n_targets": m.out_features},
+    ),
     "Conv1d": Kind(nn.Conv1d, of_convolution),
     "Flatten": Kind(nn.Flatten, attributes("start_dim", "end_dim")),
     "GELU": Kind(nn.GELU, attributes("approximate")),
