@@ -1,0 +1,214 @@
+"""From the rows of `paper.py` to its tables and to the three claims."""
+
+import numpy as np
+import pandas as pd
+from _diffusion import N_TIMES
+from paper_generation import PROTOCOL
+from paper_recognition import FLOW, PRETEXT
+
+TOLERANCE = {"c2st_auc": 0.02, "tstr_forest": 0.01, "probe_f1_all": 0.01}
+FALLING = {"c2st_auc", "log_psd_distance"}  # less is better
+JUDGED = tuple(TOLERANCE)
+N_RESAMPLES = 2000
+
+
+def is_as_good(found, reference):
+    """Return whether measures reach those of a reference, within `TOLERANCE`."""
+    return all(
+        found[m] <= reference[m] + slack
+        if m in FALLING
+        else found[m] >= reference[m] - slack
+        for m, slack in TOLERANCE.items()
+    )
+
+
+# -------------------------------------------------------------------- training time
+def curves(rows):
+    """Return the mean over seeds of every budget: one line per (dataset, method)."""
+    found = rows[
+        (rows.protocol == PROTOCOL) & rows.method.str.fullmatch(r"\w+, \d+ steps")
+    ]
+    if found.empty:
+        return found
+    table = found.pivot_table("value", ["dataset", "method", "seed"], "metric")
+    table["train_seconds"] = found.groupby(
+        ["dataset", "method", "seed"]
+    ).seconds.first()
+    table = table.groupby(level=["dataset", "method"]).mean().reset_index()
+    parts = table.method.str.extract(r"(\w+), (\d+)")
+    return table.assign(kind=parts[0], steps=parts[1].astype(int)).sort_values(
+        ["dataset", "kind", "steps"]
+    )
+
+
+def training_claim(rows):
+    """Return one text per data set: the time to reach the diffusion model's best.
+
+    Its best is the budget whose C2ST is lowest; the time is that of its first budget
+    that is as good, within the tolerances. The flow's is that of its first budget which
+    is as good as that best.
+    """
+    texts = []
+    for name, table in curves(rows).groupby("dataset"):
+        flow, diffusion = (table[table.kind == kind] for kind in ("flow", "diffusion"))
+        if flow.empty or diffusion.empty:
+            continue
+        best = diffusion.loc[diffusion.c2st_auc.idxmin()]
+        theirs = first_as_good(diffusion, best)
+        ours = first_as_good(flow, best)
+        if ours is None:
+            texts.append(f"{name} not reached")
+            continue
+        wall = ours.train_seconds / theirs.train_seconds - 1
+        cpu = ours.train_cpu_seconds / theirs.train_cpu_seconds - 1
+        texts.append(
+            f"{name} {wall:+.0%} (CPU {cpu:+.0%}; {ours.steps} against "
+            f"{theirs.steps} steps)"
+        )
+    return texts
+
+
+def first_as_good(table, reference):
+    """Return the row of the smallest budget that reaches the reference, or None."""
+    for _, row in table.iterrows():
+        if is_as_good(row, reference):
+            return row
+    return None
+
+
+# ---------------------------------------------------------------------------- speed
+def speeds(rows):
+    """Return the mean over seeds of every way of drawing."""
+    pattern = r"flow, \d+ evaluations|diffusion, (ancestral|DDIM) \d+"
+    found = rows[(rows.protocol == PROTOCOL) & rows.method.str.fullmatch(pattern)]
+    if found.empty:
+        return found
+    table = found.pivot_table("value", ["dataset", "method"], "metric").reset_index()
+    evaluations = table.method.str.extract(r"(\d+)")[0].astype(int)
+    return table.assign(evaluations=evaluations)
+
+
+def quickest(table, reference):
+    """Return the row of most windows per second that is as good, or None."""
+    good = [row for _, row in table.iterrows() if is_drawn_as_well(row, reference)]
+    return max(good, key=lambda row: row.windows_per_second, default=None)
+
+
+def is_drawn_as_well(found, reference):
+    slack = {m: TOLERANCE[m] for m in ("c2st_auc", "tstr_forest")}
+    return (
+        found.c2st_auc <= reference.c2st_auc + slack["c2st_auc"]
+        and found.tstr_forest >= reference.tstr_forest - slack["tstr_forest"]
+    )
+
+
+def speed_claim(rows):
+    """Return one text per data set: the quickest flow that draws as well."""
+    texts = []
+    for name, table in speeds(rows).groupby("dataset"):
+        flow = table[table.method.str.startswith("flow")]
+        ddim = table[table.method.str.contains("DDIM")]
+        ancestral = table[table.method == f"diffusion, ancestral {N_TIMES}"]
+        parts = []
+        for title, reference in (
+            (f"ancestral {N_TIMES}", None if ancestral.empty else ancestral.iloc[0]),
+            ("DDIM", None if ddim.empty else best_ddim(ddim)),
+        ):
+            if reference is None:
+                continue
+            ours = quickest(flow, reference)
+            if ours is None:
+                parts.append(f"not as good as {title} with {reference.evaluations}")
+                continue
+            ratio = ours.windows_per_second / reference.windows_per_second
+            parts.append(
+                f"{ratio:.1f}x {title} ({ours.evaluations} against "
+                f"{reference.evaluations} evaluations)"
+            )
+        texts.append(f"{name} " + ", ".join(parts))
+    return texts
+
+
+def best_ddim(table):
+    """Return DDIM's best point: the quickest that is as good as its lowest C2ST."""
+    return quickest(table, table.loc[table.c2st_auc.idxmin()])
+
+
+# ---------------------------------------------------------------------- recognition
+def differences(rows, ours, theirs, protocol="subject-wise"):
+    """Return {dataset: array of FlowFM - counterpart, one number per person}."""
+    found = rows[
+        (rows.protocol == protocol) & rows.metric.str.startswith("macro_f1[person")
+    ]
+    table = found.pivot_table("value", ["dataset", "metric"], "method")
+    if ours not in table or theirs not in table:
+        return {}
+    gap = (table[ours] - table[theirs]).dropna()
+    return {name: part.to_numpy() for name, part in gap.groupby("dataset")}
+
+
+def interval(values, seed=0):
+    """Return a 95 % bootstrap interval of the mean."""
+    rng = np.random.default_rng(seed)
+    means = rng.choice(values, (N_RESAMPLES, len(values))).mean(axis=1)
+    return np.percentile(means, [2.5, 97.5])
+
+
+def recognition_claim(rows):
+    """Return one text per way of reading: mean over sets, and how many are ahead."""
+    texts = []
+    for title, ours, theirs in zip(
+        ("frozen", "fine-tuned"), FLOW, PRETEXT, strict=True
+    ):
+        gaps = differences(rows, ours, theirs)
+        if not gaps:
+            continue
+        means = {name: 100 * values.mean() for name, values in gaps.items()}
+        ahead = sum(mean > 0 for mean in means.values())
+        each = ", ".join(f"{name} {mean:+.1f}" for name, mean in means.items())
+        texts.append(
+            f"{title} {np.mean(list(means.values())):+.1f} points, ahead on {ahead} of "
+            f"{len(means)} ({each})"
+        )
+    return texts
+
+
+# --------------------------------------------------------------------------- output
+def print_tables(path):
+    """Print all means over seeds."""
+    rows = pd.read_csv(path)
+    whole = rows[~rows.metric.str.startswith("macro_f1[")]
+    recognised = whole[whole.protocol != PROTOCOL]
+    if len(recognised):
+        table = recognised.pivot_table(
+            "value", ["dataset", "protocol", "method"], "metric"
+        )
+        print("\nRecognition, macro-F1, mean over seeds\n")
+        print(table.round(3).to_string())
+        print("\nFlowFM - counterpart, points per person, 95 % interval over people\n")
+        for ours, theirs in zip(FLOW, PRETEXT, strict=True):
+            for name, gap in differences(rows, ours, theirs).items():
+                low, high = 100 * interval(gap)
+                print(
+                    f"{ours.removeprefix('flowfm '):11s} {name:20s} "
+                    f"{100 * gap.mean():+5.1f} [{low:+.1f}, {high:+.1f}]"
+                )
+    for title, table in (
+        ("Quality over training budget", curves(rows)),
+        ("Quality over evaluations", speeds(rows)),
+    ):
+        if len(table):
+            print(f"\n{title}, mean over seeds\n")
+            print(table.round(3).to_string(index=False))
+
+
+def print_claims(path):
+    """Print the three claims, one line each."""
+    rows = pd.read_csv(path)
+    print()
+    for title, texts in (
+        ("training time vs diffusion", training_claim(rows)),
+        ("generation speed vs diffusion", speed_claim(rows)),
+        ("recognition vs SSL-Wearables", recognition_claim(rows)),
+    ):
+        print(f"{title}: {'; '.join(texts) or 'not measured'}", flush=True)
