@@ -1,0 +1,243 @@
+"""How many labels does fine-tuning need, and is it ever worse than the frozen features?
+
+The people of a fold are left out. The others' windows pretrain one model without
+labels; then a few labels per class are shown, and five classifiers are fitted on them:
+
+* `full`: FlowFMClassifier with its default strategy, encoder and head trained;
+* `head`: the same with the encoder frozen: a logistic regression on the features;
+* `scratch`: the same net without pretraining;
+* `minirocket`: MiniRocket's 9,996 features of all training windows, ridge on the
+  labelled ones (needs the extra "bench"; left out without it);
+* `forest`: hand-made statistics and a random forest.
+
+    python benchmarks/finetuning.py --data adl_wrist.npz hapt_waist.npz --seeds 0 1 2
+
+`--pretrain FILE.npz ...` asks about transfer: a model is pretrained on the windows of
+other data sets, and the methods `transfer full` and `transfer head` start from it.
+
+Seed s leaves out fold s of five, and seeds everything. One row per (dataset, method,
+labels, seed, draw, person): macro-F1 over the classes of that person, and the seconds
+of fitting. `--models DIR` keeps pretrained models, so that another run starts there.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from _common import data_sets, new_output, print_environment, write_rows
+from _protocol import subject_folds, subject_scores
+from recognition import Options, minirocket, statistics_forest
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+
+import skflowfm
+from skflowfm import FlowFMClassifier, FlowFMTransformer
+
+N_FOLDS = 5
+LABELS = (1, 5, 10, 50)
+RIVALS = ("head", "scratch", "minirocket", "forest")
+N_RESAMPLES = 2000
+
+
+# ------------------------------------------------------------------------ the models
+def kept(path, fit):
+    """Return the model saved under a path, or fit and save it."""
+    if path is not None and path.exists():
+        return skflowfm.load(path)
+    model = fit()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save(path)
+    return model
+
+
+def pretrained(data, train, seed, options):
+    """Return a transformer that is fitted on the training people's windows."""
+
+    def fit():
+        model = FlowFMTransformer(max_steps=options.max_steps, random_state=seed)
+        return model.fit(data.X[train], groups=data.groups[train])
+
+    name = f"{data.name}-{seed}.safetensors"
+    return kept(options.models and options.models / name, fit)
+
+
+def pooled(others, seed, options):
+    """Return a transformer that is fitted on the windows of other data sets."""
+
+    def fit():
+        X = np.concatenate([data.X for data in others])
+        groups = np.concatenate(
+            [[f"{data.name} {g}" for g in data.groups] for data in others]
+        )
+        model = FlowFMTransformer(max_steps=options.max_steps, random_state=seed)
+        return model.fit(X, groups=groups)
+
+    name = "+".join(data.name for data in others) + f"-{seed}.safetensors"
+    return kept(options.models and options.models / name, fit)
+
+
+class Precomputed:
+    """Classifiers of one fold, each `fit_predict(rows, y, groups)` on labelled rows."""
+
+    def __init__(self, data, train, test, seed, options, others):
+        self.X, self.X_test, self.seed = data.X[train], data.X[test], seed
+        model = pretrained(data, train, seed, options)
+        self.classifiers = {
+            "full": self.tuned(model, "full"),
+            "head": self.tuned(model, "head"),
+            "scratch": self.tuned(model, "scratch"),
+        }
+        if others:
+            model = pooled(others, seed, options)
+            self.classifiers["transfer full"] = self.tuned(model, "full")
+            self.classifiers["transfer head"] = self.tuned(model, "head")
+        for name, method in (("forest", statistics_forest), ("minirocket", minirocket)):
+            try:
+                parts = method(self.X, Options(seed=seed))
+            except ModuleNotFoundError as error:
+                print(f"  {name} left out: {error}", flush=True)
+                continue
+            self.classifiers[name] = self.on_features(*parts)
+
+    def tuned(self, model, strategy):
+        """Return fit_predict of a FlowFMClassifier on a fitted transformer."""
+
+        def fit_predict(rows, y, groups):
+            classifier = FlowFMClassifier(
+                FrozenEstimator(model), strategy=strategy, random_state=self.seed
+            )
+            classifier.fit(self.X[rows], y, groups=groups)
+            return classifier.predict(self.X_test)
+
+        return fit_predict
+
+    def on_features(self, transformer, classifier):
+        """Return fit_predict of a classifier on features that are computed once."""
+        features = transformer.fit_transform(self.X)
+        features_test = transformer.transform(self.X_test)
+        classifier = make_pipeline(classifier)
+
+        def fit_predict(rows, y, groups):
+            classifier.fit(np.asarray(features)[rows], y)
+            return classifier.predict(features_test)
+
+        return fit_predict
+
+
+def draw_per_class(y, n, seed):
+    """Return positions of ``n`` rows of each class, or all that it has."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(np.flatnonzero(y == c))[:n] for c in np.unique(y)]
+    return np.sort(np.concatenate(drawn))
+
+
+def run(data, seed, options, others):
+    """Fit everything on one fold; write a row per person."""
+    folds = subject_folds(data, N_FOLDS, 0)
+    train, test = folds[seed % len(folds)]
+    fold = Precomputed(data, train, test, seed, options, others)
+    y, groups = data.y[train], data.groups[train]
+    for n in options.labels:
+        for draw in range(options.draws):
+            rows = draw_per_class(y, n, draw)
+            for method, fit_predict in fold.classifiers.items():
+                start = time.perf_counter()
+                predicted = fit_predict(rows, y[rows], groups[rows])
+                seconds = time.perf_counter() - start
+                scores = subject_scores(data.y[test], predicted, data.groups[test])
+                record(data, method, n, seed, draw, scores, seconds, options)
+
+
+def record(data, method, n, seed, draw, scores, seconds, options):
+    """Print one line and append one CSV row per person."""
+    rows = [
+        {
+            "dataset": data.name,
+            "method": method,
+            "labels_per_class": n,
+            "seed": seed,
+            "draw": draw,
+            "person": person,
+            "macro_f1": round(float(f1), 6),
+            "seconds": round(seconds, 3),
+        }
+        for person, f1 in scores.items()
+    ]
+    write_rows(options.out, rows)
+    mean = np.mean(list(scores.values()))
+    print(
+        f"  {data.name} seed {seed}, {n} per class, draw {draw}: {method} {mean:.3f}",
+        flush=True,
+    )
+
+
+# ----------------------------------------------------------------------- the tables
+def print_tables(path):
+    """Print means, and how far `full` is from the best rival, with intervals."""
+    rows = pd.read_csv(path)
+    people = rows.groupby(
+        ["dataset", "labels_per_class", "method", "seed", "person"], sort=False
+    ).macro_f1.mean()
+    table = people.groupby(level=[0, 1, 2], sort=False).mean().unstack("method")
+    print("\nmacro-F1 per person, mean over people, seeds and draws\n")
+    print(table.round(3).to_string())
+    print("\nfull - best rival, points; 95 % interval over people\n")
+    for (dataset, n), cell in table.iterrows():
+        for ours, others in (("full", RIVALS), ("transfer full", ("full",))):
+            known = [m for m in others if m in cell and not np.isnan(cell[m])]
+            if ours not in cell or np.isnan(cell[ours]) or not known:
+                continue
+            best = max(known, key=lambda method: cell[method])
+            part = people.loc[dataset, n].unstack("method")
+            gap = 100 * (part[ours] - part[best]).to_numpy()
+            low, high = interval(gap)
+            print(
+                f"{dataset:20s} {n:3d} per class: {ours} - {best:10s} "
+                f"{gap.mean():+5.1f} [{low:+.1f}, {high:+.1f}]"
+            )
+
+
+def interval(values, seed=0):
+    """Return a 95 % bootstrap interval of the mean."""
+    rng = np.random.default_rng(seed)
+    means = rng.choice(values, (N_RESAMPLES, len(values))).mean(axis=1)
+    return np.percentile(means, [2.5, 97.5])
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", nargs="+", required=True, metavar="FILE.npz")
+    add("--pretrain", nargs="+", default=[], metavar="FILE.npz")
+    add("--seeds", nargs="+", type=int, default=[0])
+    add("--labels", nargs="+", type=int, default=list(LABELS))
+    add("--draws", type=int, default=3, help="draws of labels for each seed")
+    add("--max-windows", type=int, help="a random subset of each set")
+    add("--max-steps", type=int, help="of pretraining")
+    add("--models", type=Path, help="folder of pretrained models")
+    add("--out", default="out/finetuning.csv", help="replaced if it exists")
+    return parser.parse_args()
+
+
+def main():
+    options = parse_arguments()
+    print_environment()
+    options.models = options.models and options.models.resolve()
+    out = new_output(argparse.Namespace(**{**vars(options), "models": None}))
+    others = list(data_sets(options.pretrain, options.max_windows))
+    for data in data_sets(options.data, options.max_windows):
+        for seed in options.seeds:
+            run(data, seed, options, others)
+    if not out.exists():
+        sys.exit("nothing was run: no data file found")
+    print_tables(out)
+
+
+if __name__ == "__main__":
+    main()
