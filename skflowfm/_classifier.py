@@ -3,17 +3,28 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from ._finetuning import answers, logistic_head, part_of_the_way, tune
+from ._finetuning import (
+    Labelled,
+    Tuned,
+    answers,
+    features_of,
+    logistic_head,
+    part_of_the_way,
+    represent_features,
+    tune,
+)
 from ._generation import represent
 from ._pretrained import fitted_transformer, inner_transformer, new_transformer
 from ._resampling import check_labels
 from ._training import place
 from ._validation import (
+    Rows,
     check_count,
     check_length,
     check_number,
@@ -29,8 +40,9 @@ UNLABELLED = -1
 class FineTuned(Savable, BaseEstimator):
     """What a classifier and a regressor on a pretrained model have in common.
 
-    A subclass has the parameters of :class:`FlowFMClassifier` but for ``C`` and
-    ``class_weight``.
+    A subclass has the parameters of :class:`FlowFMClassifier`, if need be without ``C``
+    and ``class_weight``; ``_fit_head(z, labelled)`` returns its head and the penalty,
+    ``_n_answers`` is the number of classes.
     """
 
     def _check_parameters(self):
@@ -51,39 +63,40 @@ class FineTuned(Savable, BaseEstimator):
             return
         self.transformer_ = fitted_transformer(self.transformer, X, groups, seed)
 
-    def _fine_tune(self, rows, index, target, weight, penalty, groups, seed):
-        """Train encoder and head on the labelled rows, on a copy of the model."""
-        self.transformer_ = copy.deepcopy(self.transformer_)
-        from_scratch = self.strategy == "scratch"
-        n_answers = len(self.head_.weight) if hasattr(self, "classes_") else 10
+    def _learn(self, X, rows, labelled, groups, seed):
+        """Pretrain if need be, fit the head and, unless it is all, train both on."""
+        self._pretrain(X, groups, seed)
+        self.history_, self.n_steps_, self.stopped_by_ = pd.DataFrame(), 0, None
+        if self.strategy != "head":
+            self.transformer_ = copy.deepcopy(self.transformer_)
+        model = self.transformer_.module_
+        features = features_of(model, rows, labelled.index)
+        head, penalty = self._fit_head(represent_features(model, features), labelled)
+        self.head_ = place(head, self.transformer_.device_)
+        if self.strategy == "head":
+            return
+        n = len(labelled)
+        keep = part_of_the_way(n, self._n_answers) if self.strategy == "full" else 1.0
         training = tune(
-            self.transformer_.module_,
-            self.head_,
-            rows,
-            index,
-            target,
-            weight,
-            penalty,
-            1.0 if from_scratch else part_of_the_way(len(index), n_answers),
-            None if groups is None else np.asarray(groups)[index.numpy()],
-            {
-                "max_steps": self.max_steps,
-                "validation_fraction": self.validation_fraction,
-                "seed": seed,
-                "verbose": self.verbose,
-            },
+            Tuned(model, self.head_, penalty / n),
+            features,
+            labelled,
+            keep,
+            max_steps=self.max_steps,
+            validation_fraction=self.validation_fraction,
+            seed=seed,
+            verbose=self.verbose,
         )
-        self.history_ = training.history.rename(
-            columns=lambda c: c.replace("flow", "loss")
-        )
+        self.history_ = training.history.filter(regex="^(?!.*flow)")
         self.n_steps_, self.stopped_by_ = training.n_steps, training.stopped_by
 
     def _answers(self, X):
         """Return the head's output for each row, as float64."""
         check_is_fitted(self)
         rows = check_rows(self, X, reset=False)
-        z = represent(self.transformer_.module_, rows)
-        return answers(self.head_, z).double()
+        model = self.transformer_.module_
+        parts = (represent(model, Rows(rows.array[part])) for part in rows.chunks())
+        return torch.cat([answers(self.head_, z) for z in parts]).double()
 
     def __setstate__(self, state):
         super().__setstate__(state)
@@ -145,9 +158,9 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     n_labelled_ : int
         How many rows had a label.
     history_ : DataFrame
-        After fine-tuning: a row per 50 steps with the losses.
+        Of fine-tuning: a row per 50 steps with the losses.
     n_steps_, stopped_by_ : int, str
-        After fine-tuning: what it took, and what ended it.
+        What fine-tuning took, 0 with the strategy "head", and what ended it.
     n_features_in_, feature_names_in_
         As :class:`FlowFMTransformer` has them.
 
@@ -220,12 +233,13 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         """
         self._check_parameters()
         check_number("C", self.C, 0, above=True)
-        y = np.asarray(check_labels(y))
+        y = column_or_1d(y, warn=True)
         rows = check_rows(self, X, reset=True, min_rows=2)
         check_length("y", y, len(rows))
         if groups is not None:
             groups = check_length("groups", groups, len(rows))
         labelled = is_labelled(y)
+        check_labels(y[labelled])
         self.classes_, codes = np.unique(y[labelled], return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
@@ -235,23 +249,25 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         seed = seed_of(self.random_state)
         weight = compute_sample_weight(self.class_weight, y[labelled])
         self.n_labelled_ = int(labelled.sum())
-        self._pretrain(X, groups, seed)
-        index = torch.from_numpy(np.flatnonzero(labelled))
-        z = represent(self.transformer_.module_, rows)[index].numpy()
-        self.head_ = logistic_head(z, codes, weight, self.C)
-        if self.strategy != "head":
-            target = torch.from_numpy(codes)
-            weight = torch.from_numpy(weight.astype(np.float32))
-            penalty = 0.5 / self.C
-            self._fine_tune(rows, index, target, weight, penalty, groups, seed)
+        known = Labelled(
+            torch.from_numpy(np.flatnonzero(labelled)),
+            torch.from_numpy(codes),
+            torch.from_numpy(weight.astype(np.float32)),
+            None if groups is None else groups[labelled],
+        )
+        self._learn(X, rows, known, groups, seed)
         return self
+
+    @property
+    def _n_answers(self):
+        return len(self.classes_)
+
+    def _fit_head(self, z, labelled):
+        codes, weight = labelled.target.numpy(), labelled.weight.numpy()
+        return logistic_head(z.numpy(), codes, weight, self.C)
 
     def decision_function(self, X):
         """Return the logits of each row, of the second class over the first if binary.
-
-        Parameters
-        ----------
-        X : array-like with rows as in ``fit``
 
         Returns
         -------
@@ -274,6 +290,6 @@ def is_labelled(y):
     """Return which rows have a label: all, unless -1 stands beside two classes."""
     if y.dtype.kind in "iufO":
         unlabelled = np.asarray(y == UNLABELLED, dtype=bool)
-        if len(np.unique(y[~unlabelled])) > 1:
+        if len(set(y[~unlabelled].tolist())) > 1:
             return ~unlabelled
     return np.ones(len(y), dtype=bool)

@@ -1,5 +1,7 @@
 """From a representation to an answer: the head, and the encoder trained under it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 
 from ._draws import hold_out, private_generator
 from ._generation import TRANSFORM_BLOCK, device_of
-from ._training import Budget, place, train
+from ._training import Budget, train
 from .flow_matching import sample_source
 
 BATCH_SIZE = 64
@@ -21,6 +23,29 @@ RIDGE_ALPHAS = np.logspace(-3, 3, 13)
 MAX_ITER = 1000
 
 
+@dataclass
+class Labelled:
+    """The rows that have an answer.
+
+    Attributes
+    ----------
+    index : Tensor of int of shape (n,)
+        Where they are among all rows.
+    target, weight : Tensor of shape (n,)
+        Their answers, class codes or numbers, and what each counts in the loss.
+    groups : ndarray of shape (n,) or None
+        Whole groups are held out for early stopping.
+    """
+
+    index: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+    groups: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
 # ------------------------------------------------------------------------- the heads
 class LogisticHead(nn.Linear):
     """Logits of classes; its loss is the cross-entropy, one number per row."""
@@ -31,11 +56,18 @@ class LogisticHead(nn.Linear):
 
 
 class RegressionHead(nn.Linear):
-    """One number per row; its loss is the squared error over the targets' variance."""
+    """One number per row: the targets' mean, and their deviation times a linear map.
+
+    So training goes the same way in whatever units the targets are.
+    """
 
     def __init__(self, n_components: int, n_targets: int = 1):
         super().__init__(n_components, n_targets)
+        self.register_buffer("centre", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, z):
+        return self.centre + self.scale * super().forward(z)
 
     def loss(self, answer, target):
         """Return the squared error of each row in units of the targets' variance."""
@@ -54,7 +86,7 @@ def with_weights(kind, weight, bias):
 
 
 def logistic_head(z, codes, weight, C):
-    """Return the head of a logistic regression, with a row of logits for each class.
+    """Return the head of a logistic regression, logits for each class, and its penalty.
 
     Parameters
     ----------
@@ -66,17 +98,23 @@ def logistic_head(z, codes, weight, C):
         Weight of each row.
     C : float
         Inverse strength of the penalty.
+
+    Returns
+    -------
+    head : LogisticHead
+    penalty : float
+        What its squared weights cost beside the sum of all rows' losses.
     """
     model = LogisticRegression(C=C, max_iter=MAX_ITER).fit(z, codes, weight)
-    weights, bias = model.coef_, model.intercept_
-    if len(weights) == 1:
+    weights, bias, penalty = model.coef_, model.intercept_, 0.5 / C
+    if len(weights) == 1:  # of two rows of w / 2 the squares sum to half of that of w
         weights = np.concatenate([-weights / 2, weights / 2])
-        bias = np.concatenate([-bias / 2, bias / 2])
-    return with_weights(LogisticHead, weights, bias)
+        bias, penalty = np.concatenate([-bias / 2, bias / 2]), 2 * penalty
+    return with_weights(LogisticHead, weights, bias), penalty
 
 
 def regression_head(z, target):
-    """Return the head of a ridge regression, its penalty by leaving one row out.
+    """Return the head of a ridge regression, and its penalty by leaving one row out.
 
     Parameters
     ----------
@@ -84,12 +122,20 @@ def regression_head(z, target):
         Representations.
     target : ndarray of shape (n,)
         Answers.
+
+    Returns
+    -------
+    head : RegressionHead
+    penalty : float
+        As :func:`logistic_head` returns it.
     """
-    model = RidgeCV(RIDGE_ALPHAS).fit(z.astype(np.float64), target)
+    centre, scale = target.mean(), target.std()
+    scale = scale if scale > 0 else 1.0
+    model = RidgeCV(RIDGE_ALPHAS).fit(z.astype(np.float64), (target - centre) / scale)
     head = with_weights(RegressionHead, model.coef_[None], np.array([model.intercept_]))
-    deviation = float(np.std(target))
-    head.scale.fill_(deviation if deviation > 0 else 1.0)
-    return head
+    head.centre.fill_(centre)
+    head.scale.fill_(scale)
+    return head, float(model.alpha_)
 
 
 def answers(head, z):
@@ -119,11 +165,23 @@ class Tuned(nn.Module):
         super().__init__()
         self.encoder, self.axes, self.head = model.encoder, model.axes, head
         self.encode, self.penalty = model.encode, penalty
+        self.has_stem = not isinstance(model.stem, nn.Identity)
+        self.n_components = model.n_components
 
     def forward(self, features, kept, target, weight, t):
         z = self.axes(self.encode(features)) * kept
         loss = weight * self.head.loss(self.head(z), target)
         return loss + self.penalty * self.head.weight.square().sum(), None, None
+
+    def trained(self):
+        """Return the parameters that training changes, in a fixed order."""
+        return [*self.encoder.parameters(), *self.head.parameters()]
+
+    def noise(self, features):
+        """Return the deviation of the noise on each feature, 0 on plain rows."""
+        if not self.has_stem:
+            return torch.zeros(())
+        return FEATURE_NOISE * features.std(dim=0, correction=0)
 
 
 def features_of(model, rows, index):
@@ -138,42 +196,53 @@ def features_of(model, rows, index):
         ).clone()
 
 
-def noisy_draws(features, deviation, target, weight, n_components, device):
+def represent_features(model, features):
+    """Return the representations of rows whose features are known, on the CPU."""
+    device = device_of(model)
+    with torch.inference_mode():
+        return torch.cat(
+            [
+                model.axes(model.encode(part.to(device))).cpu()
+                for part in features.split(TRANSFORM_BLOCK)
+            ]
+        )
+
+
+def noisy_draws(tuned, features, labelled, device):
     """Return what the training loop draws its batches with.
 
     Parameters
     ----------
+    tuned : Tuned
+        To be trained.
     features : Tensor of shape (n, ...)
-        Of labelled rows.
-    deviation : Tensor
-        Of the noise on each feature.
-    target, weight : Tensor of shape (n,)
-        Answers, and weights of the rows.
-    n_components : int
-        Size of z.
+        Of the labelled rows.
+    labelled : Labelled
+        Their answers and weights.
     device : torch.device
         Where to train.
     """
-    share = 1 / (1 - DROPPED)
+    deviation, share = tuned.noise(features).to(device), 1 / (1 - DROPPED)
 
     def draw(index, generator):
         shown = features[index].to(device)
         noise = sample_source(tuple(shown.shape), generator)
-        kept = torch.rand(
-            (len(index), n_components), generator=generator, device=device
-        )
+        size = len(index), tuned.n_components
+        kept = torch.rand(size, generator=generator, device=device)
         return {
             "features": shown + deviation * noise,
             "kept": (kept >= DROPPED) * share,
-            "target": target[index].to(device),
-            "weight": weight[index].to(device),
+            "target": labelled.target[index].to(device),
+            "weight": labelled.weight[index].to(device),
             "t": index.to(device),
         }
 
     return draw
 
 
-def tune(model, head, rows, index, target, weight, penalty, keep, groups, settings):
+def tune(
+    tuned, features, labelled, keep, *, max_steps, validation_fraction, seed, verbose
+):
     r"""Train encoder and head on labelled rows, in place, and return the Training.
 
     Afterwards the weights go a part of the way only, from where they were to where
@@ -183,64 +252,39 @@ def tune(model, head, rows, index, target, weight, penalty, keep, groups, settin
 
     Parameters
     ----------
-    model : JointModel
-        Pretrained.
-    head : LogisticHead or RegressionHead
-        Fitted on its representations.
-    rows : Rows
-        All rows.
-    index : Tensor of int
-        Which of them are labelled.
-    target, weight : Tensor of shape (len(index),)
-        Answers, and weights of the rows.
-    penalty : float
-        Of the head, divided by the number of rows.
+    tuned : Tuned
+        On the device where to train.
+    features : Tensor of shape (n, ...)
+        Of the labelled rows.
+    labelled : Labelled
+        Their answers, weights and groups.
     keep : float
         Which part of the way to go, 0 to 1.
-    groups : ndarray or None
-        Of the labelled rows; whole groups are held out for early stopping.
-    settings : dict
-        ``max_steps``, ``validation_fraction``, ``seed`` and ``verbose``.
+    max_steps : int or None
+        None takes 20 passes, at least 500 steps and at most 2,000.
+    validation_fraction, seed, verbose
+        See :func:`~skflowfm._draws.hold_out` and :func:`~skflowfm._training.train`.
 
     References
     ----------
     .. [1] M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
     """
-    device, seed = device_of(model), settings["seed"]
-    tuned = place(Tuned(model, head, penalty / len(index)), str(device))
-    start = [p.detach().clone() for p in trained_by(tuned)]
-    features = features_of(model, rows, index)
-    deviation = torch.zeros((), device=device)
-    if not isinstance(model.stem, nn.Identity):
-        deviation = FEATURE_NOISE * features.std(dim=0, correction=0).to(device)
-    draw = noisy_draws(features, deviation, target, weight, model.n_components, device)
-    steps = settings["max_steps"]
-    if steps is None:
-        steps = int(np.clip(PASSES * len(index) // BATCH_SIZE, *STEPS))
-    budget = Budget(steps, None, BATCH_SIZE, LEARNING_RATE)
-    positions, held_out = hold_out(
-        len(index), settings["validation_fraction"], groups, private_generator(seed)
+    n, device = len(labelled), tuned.head.weight.device
+    start = [p.detach().clone() for p in tuned.trained()]
+    if max_steps is None:
+        max_steps = int(np.clip(PASSES * n // BATCH_SIZE, *STEPS))
+    budget = Budget(max_steps, None, BATCH_SIZE, LEARNING_RATE)
+    index, held_out = hold_out(
+        n, validation_fraction, labelled.groups, private_generator(seed)
     )
+    draw = noisy_draws(tuned, features, labelled, device)
     training = train(
-        tuned,
-        draw,
-        positions,
-        held_out,
-        budget,
-        seed,
-        str(device),
-        0.0,
-        settings["verbose"],
+        tuned, draw, index, held_out, budget, seed, str(device), 0.0, verbose
     )
     with torch.no_grad():
-        for now, then in zip(trained_by(tuned), start, strict=True):
+        for now, then in zip(tuned.trained(), start, strict=True):
             now.copy_(torch.lerp(then, now, keep))
     return training
-
-
-def trained_by(tuned):
-    """Return the parameters that training changes, in a fixed order."""
-    return [*tuned.encoder.parameters(), *tuned.head.parameters()]
 
 
 def part_of_the_way(n_rows: int, n_answers: int) -> float:

@@ -6,8 +6,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_array, column_or_1d
 
 from ._classifier import FineTuned
-from ._finetuning import regression_head
-from ._generation import represent
+from ._finetuning import Labelled, regression_head
 from ._validation import check_length, check_rows, seed_of
 
 
@@ -40,9 +39,9 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
     head_ : nn.Linear
         Numbers from representations.
     history_ : DataFrame
-        After fine-tuning: a row per 50 steps with the losses.
+        Of fine-tuning: a row per 50 steps with the losses.
     n_steps_, stopped_by_ : int, str
-        After fine-tuning: what it took, and what ended it.
+        What fine-tuning took, 0 with the strategy "head", and what ended it.
     n_features_in_, feature_names_in_
         As :class:`FlowFMTransformer` has them.
 
@@ -60,6 +59,8 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
     >>> model.score(X[300:], y[300:]) > 0.4
     True
     """
+
+    _n_answers = 10  # a number asks for as many rows as so many classes
 
     def __init__(
         self,
@@ -108,15 +109,14 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
         if groups is not None:
             groups = check_length("groups", groups, len(rows))
         seed = seed_of(self.random_state)
-        self._pretrain(X, groups, seed)
-        z = represent(self.transformer_.module_, rows).numpy()
-        self.head_ = regression_head(z, y)
-        if self.strategy != "head":
-            index, target = torch.arange(len(rows)), torch.from_numpy(y).float()
-            self._fine_tune(
-                rows, index, target, torch.ones(len(rows)), 0.0, groups, seed
-            )
+        target = torch.from_numpy(y.astype(np.float32))
+        weight = torch.ones(len(rows))
+        known = Labelled(torch.arange(len(rows)), target, weight, groups)
+        self._learn(X, rows, known, groups, seed)
         return self
+
+    def _fit_head(self, z, labelled):
+        return regression_head(z.numpy(), labelled.target.double().numpy())
 
     def predict(self, X):
         """Return the predicted number for each row, ndarray of shape (n,)."""

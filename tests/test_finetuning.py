@@ -1,0 +1,551 @@
+"""FlowFMClassifier and FlowFMRegressor: the head, and what fine-tuning does to it."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_wine
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils.class_weight import compute_sample_weight
+
+from skflowfm import (
+    FlowFMClassifier,
+    FlowFMRegressor,
+    FlowFMTransformer,
+    _finetuning,
+    _transformer,
+    load,
+)
+from skflowfm._finetuning import (
+    RIDGE_ALPHAS,
+    Labelled,
+    Tuned,
+    logistic_head,
+    part_of_the_way,
+    regression_head,
+    tune,
+)
+from skflowfm.datasets import make_wearable
+from skflowfm.nets import ConvEncoder
+
+NAMES = np.array(["rest", "typing", "household", "walk", "stairs", "run"])
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_wearable(96, n_timesteps=32, random_state=0, return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def pretrained(data):
+    return FlowFMTransformer(12, max_steps=20, random_state=0).fit(data[0])
+
+
+@pytest.fixture(scope="module")
+def Z(data, pretrained):
+    return pretrained.transform(data[0])
+
+
+def classifier(transformer, **parameters):
+    """A short fine-tuning of a frozen transformer."""
+    if isinstance(transformer, FlowFMTransformer):
+        transformer = FrozenEstimator(transformer)
+    options = {"max_steps": 60, "random_state": 0}
+    return FlowFMClassifier(transformer, **(options | parameters))
+
+
+def regressor(transformer, **parameters):
+    options = {"max_steps": 60, "random_state": 0}
+    return FlowFMRegressor(FrozenEstimator(transformer), **(options | parameters))
+
+
+def state_of(model):
+    """All numbers of a fitted transformer, as bytes."""
+    weights = {k: v.numpy().tobytes() for k, v in model.module_.state_dict().items()}
+    flags = [p.requires_grad for p in model.module_.parameters()]
+    return weights, flags, model.history_.to_json(), model.get_params(deep=False)
+
+
+# ------------------------------------------------------------------------- the heads
+KINDS = {
+    "numbers": lambda y: y,
+    "two classes": lambda y: y // 3,
+    "strings": lambda y: NAMES[y],
+    "two strings": lambda y: NAMES[y // 3],
+    "objects": lambda y: NAMES[y].astype(object),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("C", [1.0, 0.05])
+def test_the_head_is_the_logistic_regression(data, pretrained, Z, kind, C):
+    X, y = data[0], KINDS[kind](data[1])
+    model = classifier(pretrained, strategy="head", C=C).fit(X, y)
+    known = LogisticRegression(C=C, max_iter=1000).fit(Z, y)
+    np.testing.assert_array_equal(model.classes_, known.classes_)
+    np.testing.assert_allclose(
+        model.predict_proba(X), known.predict_proba(Z), atol=1e-5
+    )
+    np.testing.assert_array_equal(model.predict(X), known.predict(Z))
+    difference = model.decision_function(X) - known.decision_function(Z)
+    if difference.ndim == 2:  # logits have no zero
+        difference -= difference.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(difference, 0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight"),
+    [
+        ("strings", "balanced"),
+        ("strings", {"rest": 5.0, "run": 0.2}),
+        ("two classes", {0: 3.0, 1: 0.5}),
+    ],
+)
+def test_the_head_weighs_classes_as_the_logistic_regression_does(
+    data, pretrained, Z, kind, weight
+):
+    keep = (data[1] != 5) | (np.arange(96) % 3 == 0)  # unbalanced
+    X, y = data[0][keep], KINDS[kind](data[1])[keep]
+    model = classifier(pretrained, strategy="head", class_weight=weight).fit(X, y)
+    known = LogisticRegression(max_iter=1000, class_weight=weight).fit(Z[keep], y)
+    np.testing.assert_allclose(
+        model.predict_proba(X), known.predict_proba(Z[keep]), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e5])
+def test_the_head_is_the_ridge_regression(data, pretrained, Z, unit):
+    target = unit * (40 + data[0].std(axis=(1, 2)))
+    model = regressor(pretrained, strategy="head").fit(data[0], target)
+    known = RidgeCV(RIDGE_ALPHAS).fit(Z.astype(float), target)
+    np.testing.assert_allclose(
+        model.predict(data[0]), known.predict(Z.astype(float)), rtol=1e-5
+    )
+
+
+def test_a_regressor_recovers_a_linear_function_of_z(data, pretrained, Z):
+    rng = np.random.default_rng(0)
+    target = Z @ rng.normal(size=12) + 7
+    train, test = np.arange(96) < 60, np.arange(96) >= 60
+    for strategy, least in (("head", 0.999), ("full", 0.98)):
+        model = regressor(pretrained, strategy=strategy)
+        model.fit(data[0][train], target[train])
+        assert model.score(data[0][test], target[test]) > least
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, None])
+def test_fine_tuning_starts_where_the_heads_loss_is_flat(pretrained, Z, n_classes):
+    """Same loss, same penalty: without noise there is no way down for the head."""
+    rng = np.random.default_rng(0)
+    if n_classes is None:
+        target = rng.normal(size=96) * 50 + Z[:, 0]
+        weight, (head, penalty) = np.ones(96), regression_head(Z, target)
+    else:
+        target = rng.integers(n_classes, size=96)
+        weight = compute_sample_weight("balanced", target)
+        head, penalty = logistic_head(Z.astype(float), target, weight, C=0.3)
+    tuned = Tuned(copy.deepcopy(pretrained.module_), head, penalty / 96)
+    tuned.axes, tuned.encode = torch.nn.Identity(), lambda z: z
+
+    def slope(tuned):
+        tuned.zero_grad()
+        loss, _, _ = tuned(
+            torch.from_numpy(Z),
+            1.0,
+            torch.from_numpy(target),
+            torch.from_numpy(weight),
+            None,
+        )
+        loss.mean().backward()
+        return float(tuned.head.weight.grad.norm())
+
+    at_start = slope(tuned)
+    tuned.penalty *= 2
+    assert at_start < 0.05 * slope(tuned)  # a wrong penalty would be seen
+
+
+# ---------------------------------------------------------------- what training does
+def tuned_at(pretrained, Z, y, keep):
+    """Return the encoder's and head's numbers before and after."""
+    model = copy.deepcopy(pretrained.module_)
+    head, penalty = logistic_head(Z, y, np.ones(len(y)), 1.0)
+    tuned = Tuned(model, head, penalty / len(y))
+    start = [p.detach().clone() for p in tuned.trained()]
+    labelled = Labelled(
+        torch.arange(len(y)), torch.from_numpy(y), torch.ones(len(y)), None
+    )
+    options = {"max_steps": 20, "validation_fraction": 0, "seed": 0, "verbose": 0}
+    features = torch.randn(
+        len(y), model.stem.n_features, generator=torch.Generator().manual_seed(0)
+    )
+    tune(tuned, features, labelled, keep, **options)
+    return start, [p.detach() for p in tuned.trained()]
+
+
+def test_weights_go_a_part_of_the_way(data, pretrained, Z):
+    y = data[1]
+    start, none = tuned_at(pretrained, Z, y, 0.0)
+    assert all(map(torch.equal, start, none))
+    _, half = tuned_at(pretrained, Z, y, 0.5)
+    _, whole = tuned_at(pretrained, Z, y, 1.0)
+    assert not any(map(torch.equal, start, whole))
+    for a, m, b in zip(start, half, whole, strict=True):
+        torch.testing.assert_close(m, (a + b) / 2)
+
+
+def test_trust_in_training_grows_with_the_rows_of_each_class():
+    assert part_of_the_way(0, 3) == 0
+    assert part_of_the_way(40 * 7, 7) == 0.5
+    assert part_of_the_way(10**9, 5) == pytest.approx(1)
+    ways = [part_of_the_way(n, 6) for n in (6, 60, 600, 6000)]
+    assert ways == sorted(ways)
+    assert ways[0] < 0.03  # one row each: the frozen classifier, all but unchanged
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_a_frozen_transformer_is_left_as_it_was(data, pretrained, make):
+    before = state_of(pretrained)
+    model = make(pretrained).fit(data[0], data[1])
+    assert state_of(pretrained) == before
+    assert model.transformer_ is not pretrained
+    moved = model.transformer_.transform(data[0]) - pretrained.transform(data[0])
+    assert np.abs(moved).max() > 1e-3
+
+
+def test_training_moves_encoder_and_head_only(data, pretrained):
+    model = classifier(pretrained).fit(data[0], data[1])
+    weights = model.transformer_.module_.state_dict()
+    changed = {
+        name.split(".")[0]
+        for name, value in pretrained.module_.state_dict().items()
+        if not torch.equal(value, weights[name])
+    }
+    assert changed == {"encoder"}
+
+
+def test_the_head_strategy_trains_nothing(data, pretrained):
+    model = classifier(pretrained, strategy="head").fit(data[0], data[1])
+    assert model.transformer_ is pretrained
+    assert (len(model.history_), model.n_steps_, model.stopped_by_) == (0, 0, None)
+
+
+def test_fine_tuning_lowers_the_loss(data, pretrained):
+    X, y, _ = data
+    options = {"max_steps": 200, "validation_fraction": 0}
+    full = classifier(pretrained, **options).fit(X, y)
+    head = classifier(pretrained, strategy="head").fit(X, y)
+    losses = full.history_.train_loss
+    assert losses.iloc[-1] < losses.iloc[0] - 0.02
+    assert log_loss(y, full.predict_proba(X)) < log_loss(y, head.predict_proba(X))
+
+
+def test_the_history_has_one_column_for_each_loss(data, pretrained):
+    model = classifier(pretrained, max_steps=120, validation_fraction=0.4)
+    history = model.fit(data[0], data[1]).history_
+    assert list(history) == ["step", "seconds", "train_loss", "valid_loss"]
+    assert list(history.step) == [50, 100, 120]
+    assert (model.n_steps_, model.stopped_by_) == (120, "max_steps")
+
+
+def test_a_second_fit_leaves_nothing_of_the_first(data, pretrained):
+    model = classifier(pretrained).fit(data[0], data[1])
+    model.set_params(strategy="head").fit(data[0], data[1] // 3)
+    assert (len(model.history_), model.n_steps_, model.stopped_by_) == (0, 0, None)
+    assert model.predict_proba(data[0]).shape == (96, 2)
+
+
+def test_scratch_ignores_what_was_learned(data, pretrained):
+    X, y, _ = data
+    other = FlowFMTransformer(12, max_steps=5, random_state=0).fit(X[::2] * 3)
+    one, two = (
+        classifier(t, strategy="scratch").fit(X, y).predict_proba(X)
+        for t in (pretrained, other)
+    )
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, classifier(pretrained).fit(X, y).predict_proba(X))
+
+
+@pytest.mark.parametrize("strategy", ["head", "full"])
+def test_class_weights_move_the_decision(data, pretrained, strategy):
+    y = np.random.default_rng(0).integers(2, size=96)  # nothing else to go by
+    shares = [
+        np.mean(
+            classifier(pretrained, strategy=strategy, C=0.01, class_weight={0: w})
+            .fit(data[0], y)
+            .predict(data[0])
+            == 0
+        )
+        for w in (0.1, 10)
+    ]
+    assert shares[0] < 0.1
+    assert shares[1] > 0.9
+
+
+def test_the_units_of_the_target_do_not_matter(data, pretrained):
+    target = np.random.default_rng(0).normal(size=96) + data[0].std(axis=(1, 2))
+    one = regressor(pretrained).fit(data[0], target).predict(data[0])
+    for unit, shift in ((1e6, 3e6), (1e-6, 0)):
+        model = regressor(pretrained).fit(data[0], unit * target + shift)
+        again = (model.predict(data[0]) - shift) / unit
+        np.testing.assert_allclose(again, one, atol=1e-3 * np.std(target))
+
+
+def test_a_constant_target_is_predicted(data, pretrained):
+    model = regressor(pretrained).fit(data[0], np.full(96, 5.0))
+    np.testing.assert_allclose(model.predict(data[0]), 5, atol=0.05)
+
+
+def test_results_follow_from_random_state(data, pretrained):
+    X, y, _ = data
+    one, again, other = (
+        classifier(pretrained, random_state=seed).fit(X, y).predict_proba(X)
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_random_state_seeds_the_pretraining_too(data):
+    X, y, _ = data
+    base = FlowFMTransformer(4, max_steps=3)
+    one, again = (
+        classifier(base, strategy="head").set_params(transformer=base).fit(X, y)
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(one.predict_proba(X), again.predict_proba(X))
+    assert base.random_state is None
+    assert not hasattr(base, "module_")
+
+
+# ------------------------------------------------------------------- unlabelled rows
+@pytest.mark.parametrize("strategy", ["head", "full"])
+@pytest.mark.parametrize("kind", ["numbers", "objects"])
+def test_unlabelled_rows_change_nothing_if_the_transformer_is_frozen(
+    data, pretrained, strategy, kind
+):
+    X, y = data[0], KINDS[kind](data[1])
+    known = np.arange(96) % 3 != 0
+    few = y.copy()
+    few[~known] = -1
+    one = classifier(pretrained, strategy=strategy).fit(X[known], y[known])
+    two = classifier(pretrained, strategy=strategy).fit(X, few)
+    np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
+    np.testing.assert_array_equal(one.classes_, two.classes_)
+    assert two.n_labelled_ == known.sum() == 64
+
+
+def test_unlabelled_rows_serve_pretraining(data, pretrained):
+    X, y, _ = data
+    few = np.where(np.arange(96) < 30, y, -1)
+    base = FlowFMTransformer(12, max_steps=20, random_state=0)
+    model = classifier(base, strategy="head").set_params(transformer=base).fit(X, few)
+    np.testing.assert_array_equal(
+        model.transformer_.transform(X), pretrained.transform(X)
+    )
+
+
+def test_minus_one_is_a_class_beside_one_other(data, pretrained):
+    y = np.where(data[1] < 3, -1, 1)
+    model = classifier(pretrained, strategy="head").fit(data[0], y)
+    assert model.classes_.tolist() == [-1, 1]
+    assert model.n_labelled_ == 96
+    assert model.score(data[0], y) > 0.8
+
+
+# ------------------------------------------------------------------- early stopping
+def test_whole_groups_are_held_out(data, pretrained, monkeypatch):
+    X, y, groups = data
+    few = np.where(np.arange(96) % 4, y, -1)
+    seen = []
+
+    def spy(n, fraction, groups, generator):
+        split = hold_out(n, fraction, groups, generator)
+        seen.append([set(np.asarray(groups)[part.numpy()]) for part in split])
+        return split
+
+    hold_out = _finetuning.hold_out
+    monkeypatch.setattr(_finetuning, "hold_out", spy)
+    monkeypatch.setattr(_transformer, "hold_out", spy)
+    base = FlowFMTransformer(4, max_steps=1, validation_fraction=0.5, random_state=0)
+    model = classifier(base, max_steps=1, validation_fraction=0.5)
+    model.set_params(transformer=base).fit(X, few, groups=groups)
+    assert len(seen) == 2  # pretraining and fine-tuning
+    for trained, held_out in seen:
+        assert held_out
+        assert trained
+        assert not trained & held_out
+        assert trained | held_out == set(groups)
+
+
+def test_early_stopping_ends_what_learns_noise_only(data, pretrained):
+    y = np.random.default_rng(0).permutation(data[1])
+    options = {"max_steps": 2000, "validation_fraction": 0.4, "C": 1e4}
+    model = classifier(pretrained, **options).fit(data[0], y)
+    assert model.stopped_by_ == "early_stopping"
+    assert model.n_steps_ < 2000
+
+
+@pytest.mark.parametrize("fraction", [0, 0.3])  # 28 rows are too few to watch
+def test_early_stopping_is_off(data, pretrained, fraction):
+    model = classifier(pretrained, validation_fraction=fraction)
+    assert "valid_loss" not in model.fit(data[0], data[1]).history_
+
+
+# --------------------------------------------------------------------- ways to get in
+@pytest.mark.parametrize("strategy", ["head", "full"])
+def test_a_saved_model_is_as_good_as_a_frozen_one(data, pretrained, strategy, tmp_path):
+    X, y, _ = data
+    path = tmp_path / "model.safetensors"
+    pretrained.save(path)
+    frozen = classifier(pretrained, strategy=strategy).fit(X, y).predict_proba(X)
+    for saved in (path, str(path)):
+        model = classifier(saved, strategy=strategy).fit(X, y)
+        np.testing.assert_array_equal(model.predict_proba(X), frozen)
+
+
+def test_an_encoder_of_ones_own_is_trained(data):
+    X, y, _ = data
+    with torch.random.fork_rng():
+        encoder = ConvEncoder(3, 8, widths=(8, 16))
+    base = FlowFMTransformer(encoder=encoder, max_steps=5, random_state=0).fit(X)
+    before = state_of(base)
+    head = classifier(base, strategy="head").fit(X, y)
+    full = classifier(base, max_steps=100, validation_fraction=0).fit(X, y)
+    assert state_of(base) == before
+    assert full.history_.train_loss.iloc[-1] < full.history_.train_loss.iloc[0]
+    assert log_loss(y, full.predict_proba(X)) < log_loss(y, head.predict_proba(X))
+
+
+def test_tables_and_their_names():
+    X, y = load_diabetes(return_X_y=True, as_frame=True)
+    base = FlowFMTransformer(8, max_steps=10, random_state=0)
+    model = FlowFMRegressor(base, max_steps=60, random_state=0).fit(X[:300], y[:300])
+    assert list(model.feature_names_in_) == list(X)
+    assert model.score(X[300:], y[300:]) > 0.35
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(X[list(X)[::-1]])
+    labels = pd.cut(y, 3, labels=["low", "middle", "high"])
+    base = FrozenEstimator(model.transformer_)
+    other = FlowFMClassifier(base, strategy="head").fit(X, labels)
+    assert sorted(other.classes_) == ["high", "low", "middle"]
+    assert other.score(X, labels) > 0.5
+
+
+def test_a_search_over_strategies_with_two_workers():
+    X, y = load_wine(return_X_y=True)
+    model = FlowFMClassifier(
+        FlowFMTransformer(8, max_steps=10, random_state=0), max_steps=50, random_state=0
+    )
+    grid = {"strategy": ["full", "head", "scratch"]}
+    search = GridSearchCV(model, grid, cv=2, n_jobs=2, error_score="raise").fit(X, y)
+    assert (search.cv_results_["mean_test_score"] > 0.8).all()
+    assert search.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy"),
+    [("strings", "full"), ("objects", "head"), (None, "full"), (None, "head")],
+)
+def test_copies_and_files_give_the_same_to_the_bit(
+    data, pretrained, strategy, kind, tmp_path
+):
+    X, y, _ = data
+    if kind is None:
+        model, method = regressor(pretrained, strategy=strategy), "predict"
+    else:
+        model, method = classifier(pretrained, strategy=strategy), "predict_proba"
+        y = KINDS[kind](y)
+    model.fit(X, y)
+    model.save(tmp_path / "model")
+    results = getattr(model, method)(X)
+    for other in (
+        pickle.loads(pickle.dumps(model)),
+        copy.deepcopy(model),
+        load(tmp_path / "model"),
+    ):
+        np.testing.assert_array_equal(getattr(other, method)(X), results)
+        np.testing.assert_array_equal(other.predict(X), model.predict(X))
+        pd.testing.assert_frame_equal(other.history_, model.history_)
+        assert other.get_params().keys() == model.get_params().keys()
+    again = clone(model).fit(X, y)
+    np.testing.assert_array_equal(getattr(again, method)(X), results)
+
+
+def test_predictions_of_many_rows_do_not_depend_on_the_others():
+    X, y = load_wine(return_X_y=True)
+    base = FlowFMTransformer(8, max_steps=10, random_state=0)
+    model = FlowFMClassifier(base, strategy="head").fit(X, y)
+    many = np.tile(X, (40, 1))  # more than are computed at a time
+    expected = np.tile(model.predict_proba(X), (40, 1))
+    np.testing.assert_allclose(model.predict_proba(many), expected, atol=1e-5)
+
+
+# ----------------------------------------------------------------------------- errors
+BAD = {
+    "strategy": ({"strategy": "frozen"}, "strategy must be one of .*got strategy='fro"),
+    "C": ({"C": 0}, r"C must be a number in \(0, inf\), got C=0"),
+    "steps": ({"max_steps": 0}, "max_steps must be an integer of at least 1 or None"),
+    "fraction": ({"validation_fraction": 1}, r"must be a number in \[0, 1\), got"),
+    "weight": ({"class_weight": "even"}, "class_weight.*must be.*'even'"),
+    "seed": ({"random_state": -1}, "random_state must be None, a non-negative"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_parameters_are_refused_before_training(data, case):
+    parameters, message = BAD[case]
+    untrained = FlowFMTransformer(4, max_steps=10**9)  # would never end
+    model = FlowFMClassifier(untrained).set_params(**parameters)
+    with pytest.raises(ValueError, match=message):
+        model.fit(data[0], data[1])
+
+
+@pytest.mark.parametrize("make", [FlowFMClassifier, FlowFMRegressor])
+def test_something_else_than_a_transformer_is_refused(data, make):
+    with pytest.raises(TypeError, match=r"must be a FlowFMTransformer.*path.*got Log"):
+        make(LogisticRegression()).fit(data[0], data[1])
+
+
+def test_labels_that_cannot_be_learned_are_refused(data, pretrained):
+    X, y, groups = data
+    model = classifier(pretrained)
+    with pytest.raises(ValueError, match=r"at least two classes, got one class.*Add"):
+        model.fit(X, np.zeros(96, dtype=int))
+    with pytest.raises(ValueError, match=r"y must have one entry per row.*got shape"):
+        model.fit(X, y[:-1])
+    with pytest.raises(ValueError, match="groups must have one entry per row of X"):
+        model.fit(X, y, groups=groups[:5])
+    with pytest.raises(ValueError, match=r"rows of shape .* as in fit, got"):
+        model.fit(X[:, :, :20], y)
+    with pytest.raises(ValueError, match="class labels"):
+        model.fit(X, np.linspace(0, 1, 96))
+    with pytest.raises(ValueError, match="y contains NaN"):
+        regressor(pretrained).fit(X, np.full(96, np.nan))
+
+
+# ------------------------------------------------------------------ what it is good for
+@pytest.mark.slow
+def test_with_many_labels_fine_tuning_is_no_worse_than_the_head():
+    """On people who are in neither training; in the mean over three draws."""
+    gains = []
+    for seed in range(3):
+        X, y, groups = make_wearable(
+            1500, n_timesteps=60, n_subjects=12, random_state=seed, return_X_y=True
+        )
+        train = groups < 8
+        base = FlowFMTransformer(64, max_steps=200, random_state=seed).fit(X[train])
+        head, full = (
+            FlowFMClassifier(FrozenEstimator(base), strategy=s, random_state=seed)
+            .fit(X[train], y[train], groups=groups[train])
+            .score(X[~train], y[~train])
+            for s in ("head", "full")
+        )
+        gains.append(full - head)
+    assert np.mean(gains) > -0.005
