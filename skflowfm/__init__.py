@@ -21,6 +21,7 @@ from ._classifier import FlowFMClassifier
 from ._health import CollapseWarning
 from ._regressor import FlowFMRegressor
 from ._sampler import FlowFMSampler
+from ._stream import stream
 from ._transformer import FlowFMTransformer
 from .persistence import load
 
@@ -35,4 +36,5 @@ __all__ = [
     "FlowFMTransformer",
     "load",
     "make_synthetic",
+    "stream",
 ]

@@ -194,10 +194,13 @@ def choose_stop(model, rows, n_evaluations: int, seed: int) -> float:
     return STOPS[int(torch.stack(distance).argmin())]
 
 
-def decode(model, z, row_shape, seed, steps: Steps, n_shared=1) -> torch.Tensor:
+def decode(
+    model, z, row_shape, seed, steps: Steps, n_shared=1, first=0
+) -> torch.Tensor:
     """Return one row for each representation; row i's source is that of sample i.
 
     With ``n_shared`` rows in turn share one: row i's is that of sample i // n_shared.
+    Counting starts with sample ``first``.
     """
     device = device_of(model)
     shape = flow_shape(model, row_shape)
@@ -205,9 +208,9 @@ def decode(model, z, row_shape, seed, steps: Steps, n_shared=1) -> torch.Tensor:
     out = [torch.empty(0, *row_shape)]
     for start in range(0, len(z), ROWS_AT_A_TIME):
         block = z[start : start + ROWS_AT_A_TIME]
-        sample = torch.arange(start, start + len(block)) // n_shared
-        first, n_sources = int(sample[0]), int(sample[-1] - sample[0]) + 1
-        x_0 = source_rows(seed, "source", first, n_sources, shape)[sample - first]
+        sample = first + torch.arange(start, start + len(block)) // n_shared
+        low, n_sources = int(sample[0]), int(sample[-1] - sample[0]) + 1
+        x_0 = source_rows(seed, "source", low, n_sources, shape)[sample - low]
         out.append(
             in_blocks(
                 lambda z, x_0: model.decode(z.to(device), x_0.to(device), *steps),
@@ -307,10 +310,13 @@ class RepresentationDensity:
         train(flow, draw, index, index[:0], budget, seed, "cpu", 0.0, 0)
         return flow
 
-    def draw(self, codes: torch.Tensor, seed: int) -> torch.Tensor:
-        """Return one representation for each class code; row i is sample i's."""
+    def draw(self, codes: torch.Tensor, seed: int, first: int = 0) -> torch.Tensor:
+        """Return one representation for each class code; row i is sample first + i's.
+
+        To the byte if ``first`` is a multiple of ``ROWS_AT_A_TIME``.
+        """
         n, d = len(codes), len(self.mean)
-        uniform = counter_uniform(seed, "representation", 0, n, 3 + d)
+        uniform = counter_uniform(seed, "representation", first, n, 3 + d)
         noise = source_quantile(uniform[:, 3:]).float()
         out = torch.empty(n, d)
         by_flow = self.uses_flow[codes]

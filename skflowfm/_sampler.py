@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._columns import Columns, as_codes
 from ._generation import (
+    ROWS_AT_A_TIME,
     RepresentationDensity,
     check_quality,
     choose_stop,
@@ -403,10 +404,23 @@ class FlowFMSampler(Savable, BaseEstimator):
         rows = check_rows(self, self._columns.codes_of(X), reset=False)
         return Rows(self._columns.spread(rows.array))
 
-    def _draw(self, codes, seed):
-        return self._decode(self._density.draw(torch.as_tensor(codes), seed), seed)
+    def _draw(self, codes, seed, first=0):
+        z = self._density.draw(torch.as_tensor(codes), seed, first)
+        return self._decode(z, seed, first=first)
 
-    def _decode(self, z, seed, n_shared=1):
+    def _sample_blocks(self, wanted):
+        """Return an iterator over a sample of so many rows, or of these classes."""
+        seed, size = seed_of(self.random_state), ROWS_AT_A_TIME
+        if np.ndim(wanted):
+            self._check_labelled("y")
+            codes = codes_of(column_or_1d(wanted), self.classes_)
+        else:
+            check_count("n_samples", wanted, optional=False)
+            codes = self._density.draw_codes(wanted, seed)
+        starts = range(0, len(codes), size)
+        return (self._draw(codes[k : k + size], seed, k) for k in starts)
+
+    def _decode(self, z, seed, n_shared=1, first=0):
         n_evaluations = check_quality(self.quality, self.solver)
         X = decode(
             self.transformer_.module_,
@@ -415,6 +429,7 @@ class FlowFMSampler(Savable, BaseEstimator):
             seed,
             steps_of(n_evaluations, self.solver, self.stop_),
             n_shared,
+            first,
         ).numpy()
         return self._finished(X)
 

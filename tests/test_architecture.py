@@ -40,6 +40,7 @@ LAYERS = {
     "_pretrained": 3,
     "_regressor": 3,
     "_sampler": 3,
+    "_stream": 3,
     "_transformer": 3,
     "imblearn": 3,
     "persistence": 3,

@@ -1,0 +1,267 @@
+"""stream: the results of one call, for rows that come bit by bit."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer, stream
+
+
+def table(n, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, 3)).cumsum(axis=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return FlowFMTransformer(4, max_steps=5, random_state=0).fit(table(60))
+
+
+@pytest.fixture(scope="module")
+def classifier(model):
+    X = table(60)
+    y = np.where(X[:, 2] > 0, "up", "down")
+    frozen = FrozenEstimator(model)
+    return FlowFMClassifier(frozen, strategy="head", random_state=0).fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def sampler(model):
+    y = np.array(list("ab"))[(table(60)[:, 1] > 0).astype(int)]
+    return FlowFMSampler(FrozenEstimator(model), quality=1, random_state=3).fit(
+        table(60), y
+    )
+
+
+def cut(X, *sizes):
+    return np.split(X, np.cumsum(sizes))
+
+
+@pytest.mark.parametrize("name", ["transform", "score_samples"])
+def test_blocks_give_what_one_call_gives(model, name):
+    X, method = table(700), getattr(model, name)
+    results = list(stream(method, iter(cut(X, 1, 0, 300))))
+    assert [len(r) for r in results] == [1, 300, 399]  # nothing for nothing
+    np.testing.assert_allclose(np.concatenate(results), method(X), atol=1e-5)
+
+
+def test_blocks_of_512_give_it_to_the_bit(model):
+    X = table(1100)
+    whole = model.transform(X)
+    results = list(stream(model.transform, X))  # row by row
+    assert [len(r) for r in results] == [512, 512, 76]
+    np.testing.assert_array_equal(np.concatenate(results), whole)
+
+
+def test_single_rows_and_blocks_may_be_mixed(model):
+    X = table(30)
+    mixed = [X[0], X[1], X[2:20], X[20], list(X[21]), X[22:].tolist()]
+    results = list(stream(model.transform, mixed))
+    assert [len(r) for r in results] == [2, 18, 2, 8]
+    np.testing.assert_allclose(np.concatenate(results), model.transform(X), atol=1e-5)
+
+
+def test_a_reader_may_use_its_array_again(model):
+    X, buffer = table(20), np.empty(3)
+
+    def reader():
+        for row in X:
+            buffer[:] = row
+            yield buffer
+
+    (result,) = stream(model.transform, reader())
+    np.testing.assert_array_equal(result, model.transform(X))
+
+
+def test_nothing_is_read_before_it_is_asked_for(model):
+    read = []
+
+    def reader():
+        for k in range(5):
+            read.append(k)
+            yield table(4, k)
+
+    results = stream(model.transform, reader())
+    assert not read
+    next(results)
+    next(results)
+    assert read == [0, 1]
+
+
+def test_frames_keep_their_names(tmp_path):
+    X = pd.DataFrame(table(60), columns=list("abc"))
+    model = FlowFMTransformer(4, max_steps=1, random_state=0).fit(X)
+    X.to_csv(tmp_path / "X.csv", index=False)
+    with pd.read_csv(tmp_path / "X.csv", chunksize=25) as reader:
+        Z = np.concatenate(list(stream(model.transform, reader)))
+    np.testing.assert_allclose(Z, model.transform(X), atol=1e-5)
+    with pytest.raises(ValueError, match="feature names"):
+        list(stream(model.transform, [X.rename(columns={"a": "z"})]))
+
+
+def test_pipelines_searches_and_frozen_models(model):
+    X, y = table(60), np.arange(60) % 2
+    pipe = make_pipeline(FrozenEstimator(model), LogisticRegression()).fit(X, y)
+    search = GridSearchCV(pipe, {"logisticregression__C": [1.0]}, cv=2).fit(X, y)
+    for fitted in (pipe, search):
+        got = np.concatenate(list(stream(fitted.predict_proba, cut(X, 10))))
+        np.testing.assert_allclose(got, fitted.predict_proba(X), atol=1e-5)
+    (Z,) = stream(FrozenEstimator(model).transform, [X])
+    np.testing.assert_array_equal(Z, model.transform(X))
+
+
+def test_results_go_to_a_memory_map(classifier, tmp_path):
+    X = table(500)
+    out = np.lib.format.open_memmap(tmp_path / "p.npy", "w+", np.float32, (600, 2))
+    filled = stream(classifier.predict_proba, cut(X, 100, 333), out=out)
+    assert filled.shape == (500, 2)
+    again = np.load(tmp_path / "p.npy")
+    np.testing.assert_allclose(again[:500], classifier.predict_proba(X), atol=1e-5)
+    assert not again[500:].any()
+
+
+def test_out_without_room_is_refused(model, classifier):
+    X = table(10)
+    with pytest.raises(ValueError, match=r"must have room for .* 6 rows filled"):
+        stream(model.transform, cut(X, 6), out=np.empty((9, 4), np.float32))
+    with pytest.raises(ValueError, match=r"shape \('n', 4\).* got out.shape=\(10, 5\)"):
+        stream(model.transform, [X], out=np.empty((10, 5), np.float32))
+    with pytest.raises(ValueError, match="dtype <U4"):  # "down" would be cut
+        stream(classifier.predict, [X], out=np.empty(10, "U3"))
+    with pytest.raises(ValueError, match="dtype float32"):
+        stream(model.transform, [X], out=np.empty((10, 4), int))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([table(5), table(5)[:, :2]], r"shape \(3,\) as in fit.*\(5, 2\) at place 1"),
+        ([np.ones(4)], r"got shape \(4,\) at place 0.*resample_windows"),
+        ([3.0], r"got shape \(\) at place 0"),
+    ],
+)
+def test_rows_of_another_shape_are_refused_by_place(model, blocks, message):
+    with pytest.raises(ValueError, match=message):
+        list(stream(model.transform, blocks))
+
+
+def test_what_is_no_stream_is_refused(model):
+    with pytest.raises(TypeError, match=r"must be an iterable of rows .*, got 7"):
+        stream(model.transform, 7)
+    with pytest.raises(TypeError, match="method must be a method of a fitted"):
+        stream(np.mean, [table(5)])
+    other = LogisticRegression().fit(table(6), [0, 1] * 3)
+    with pytest.raises(TypeError, match="got one of LogisticRegression"):
+        stream(other.predict, [table(5)])
+    with pytest.raises(NotFittedError):
+        stream(FlowFMTransformer().transform, [table(5)])
+    with pytest.raises(NotFittedError):
+        stream(FlowFMSampler().sample, 5)
+
+
+def test_progress_is_one_line(model, capsys):
+    list(stream(model.transform, cut(table(50), 20), verbose=1))
+    line, end = capsys.readouterr().out.split("\n")
+    assert line.startswith("50 rows, ")
+    assert not end
+    list(stream(model.transform, cut(table(50), 20)))
+    assert not capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------ draws
+def test_draws_are_those_of_one_call(sampler):
+    blocks = list(stream(sampler.sample, 9000))
+    assert [len(block) for block in blocks] == [4096, 4096, 808]
+    assert np.concatenate(blocks).tobytes() == sampler.sample(9000).tobytes()
+
+
+def test_draws_of_classes_are_those_of_one_call(sampler):
+    y = np.array(list("ab"))[np.random.default_rng(0).integers(2, size=5000)]
+    drawn = stream(sampler.sample, y, out=np.empty((5000, 3), np.float32))
+    assert drawn.tobytes() == sampler.sample(y=y).tobytes()
+
+
+def test_draws_from_a_flow_are_those_of_one_call(model):
+    sampler = FlowFMSampler(FrozenEstimator(model), quality=2, random_state=0)
+    sampler.fit(table(60))  # one class, of enough rows for a flow
+    assert sampler._density.flow is not None
+    blocks = list(stream(sampler.sample, 4200))
+    assert np.concatenate(blocks).tobytes() == sampler.sample(4200).tobytes()
+
+
+def test_a_stream_of_draws_without_a_seed_has_one(model):
+    sampler = FlowFMSampler(FrozenEstimator(model), quality=1).fit(table(60))
+    first, second = stream(sampler.sample, 8192)
+    assert len(np.unique(np.concatenate([first, second]), axis=0)) == 8192
+
+
+def test_bad_requests_for_draws_are_refused(model, sampler):
+    with pytest.raises(ValueError, match="n_samples must be an integer"):
+        stream(sampler.sample, 2.5)
+    with pytest.raises(ValueError, match="'c'"):
+        stream(sampler.sample, ["a", "c"])
+    unlabelled = FlowFMSampler(FrozenEstimator(model), random_state=0).fit(table(60))
+    with pytest.raises(ValueError, match="fit had no labels"):
+        stream(unlabelled.sample, ["a"])
+
+
+# ----------------------------------------------------------------------------- memory
+PEAK = """
+import sys, threading, time
+import numpy as np
+import torch
+from sklearn.frozen import FrozenEstimator
+from skflowfm import FlowFMClassifier, FlowFMTransformer
+torch.set_num_threads(1)
+
+def private():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if "RssAnon" in line) / 1024
+
+X = np.load(sys.argv[1], mmap_mode="r")
+model = FlowFMTransformer(8, max_steps=1, random_state=0).fit(np.array(X[:64]))
+model.transform(X[:1024])
+clf = FlowFMClassifier(FrozenEstimator(model), strategy="head").fit(
+    np.array(X[:64]), np.arange(64) % 2
+)
+peak, done = 0.0, False
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, private())
+        time.sleep(0.005)
+for method in (model.transform, clf.predict_proba):
+    before = peak = private()
+    done, watcher = False, threading.Thread(target=watch)
+    watcher.start()
+    method(X)
+    done = True
+    watcher.join()
+    print(peak - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_memory_map_of_200_mb_takes_little_memory(tmp_path):
+    """The array is never in memory as a whole; pages of the file do not count."""
+    path = tmp_path / "X.npy"
+    X = np.lib.format.open_memmap(path, "w+", np.float64, (26_000, 3, 320))
+    rng = np.random.default_rng(0)
+    for start in range(0, len(X), 1000):
+        X[start : start + 1000] = rng.normal(size=(1000, 3, 320))
+    X.flush()
+    assert X.nbytes > 199e6
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True
+    )
+    peaks = [float(line) for line in done.stdout.split()]
+    print(f"peaks in MB, transform and predict_proba: {peaks}")
+    assert max(peaks) < 100
