@@ -14,13 +14,7 @@ from ._building import build_model, check_module, check_n_components
 from ._draws import hold_out, ignore, prepare, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
-from ._training import (
-    Budget,
-    place,
-    report_views,
-    resolve_device,
-    train,
-)
+from ._training import Budget, place, report_views, resolve_device, train
 from ._validation import (
     check_components,
     check_count,
@@ -29,7 +23,7 @@ from ._validation import (
     seed_of,
 )
 from .nets.views import table_view, window_view
-from .persistence import Savable
+from .persistence import Savable, load
 
 MAX_SUMMARY_ROWS = 2000
 BATCH_SIZE = 64
@@ -188,6 +182,36 @@ class FlowFMTransformer(
         self.random_state = random_state
         self.verbose = verbose
 
+    @classmethod
+    def from_pretrained(cls, path):
+        """Return the model saved under ``path``; its ``fit`` goes on with the training.
+
+        It is :func:`skflowfm.load` with ``warm_start=True``. Scaling and stem stay, so
+        rows have to be of the fitted shape and rate, and in the same units.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from skflowfm import FlowFMTransformer
+        >>> from skflowfm.datasets import make_wearable, resample_windows
+        >>> X = make_wearable(80, n_timesteps=60, sampling_rate=30, random_state=0).X
+        >>> new = make_wearable(80, n_timesteps=125, sampling_rate=50, random_state=1).X
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = FlowFMTransformer(8, max_steps=10, random_state=0).fit(X)
+        ...     first.save(f"{folder}/model")
+        ...     model = FlowFMTransformer.from_pretrained(f"{folder}/model")
+        >>> X_new = resample_windows(new, 50, 30, n_timesteps=60)  # 2 s of 2.5 s
+        >>> model.fit(X_new).transform(X_new).shape
+        (80, 8)
+        """
+        model = load(path)
+        if not isinstance(model, cls):
+            raise TypeError(
+                f"{path} must hold a {cls.__name__}, got a {type(model).__name__}. "
+                "Load it with skflowfm.load, and save its transformer_ by itself."
+            )
+        return model.set_params(warm_start=True)
+
     def fit(self, X, y=None, *, groups=None):
         """Train the joint model on the rows of ``X``.
 
@@ -255,16 +279,9 @@ class FlowFMTransformer(
         if first:
             self._build(rows, seed)
             self.n_steps_ = 0
-        steps = -(-len(rows) // BATCH_SIZE)
-        before = self.n_steps_
+        steps, before = -(-len(rows) // BATCH_SIZE), self.n_steps_
         budget = Budget(
-            steps,
-            None,
-            BATCH_SIZE,
-            learning_rate=1e-3,
-            field_rate=FIELD_RATE,
-            decay=False,
-            steps_before=before,
+            steps, None, BATCH_SIZE, 1e-3, FIELD_RATE, decay=False, steps_before=before
         )
         self._train(rows, None, budget, seed + before)
         self.n_steps_ += before
@@ -301,13 +318,8 @@ class FlowFMTransformer(
         """
         check_is_fitted(self)
         z = check_components(self, Z, self.n_components_)
-        return decode(
-            self.module_,
-            z,
-            self.row_shape_in_,
-            self.seed_,
-            INVERSE_STEPS,
-        ).numpy()
+        X = decode(self.module_, z, self.row_shape_in_, self.seed_, INVERSE_STEPS)
+        return X.numpy()
 
     def score_samples(self, X):
         r"""Return how usual each row is: higher is more normal.
@@ -367,10 +379,8 @@ class FlowFMTransformer(
         index, held_out = hold_out(len(rows), fraction, groups, generator)
         if self.verbose:
             shape = " x ".join(map(str, rows.row_shape))
-            print(
-                f"{len(rows)} rows of {shape}, {self.n_components_} components, "
-                f"device {self.device_}"
-            )
+            size = f"{len(rows)} rows of {shape}, {self.n_components_} components"
+            print(f"{size}, device {self.device_}")
         if budget.max_steps != 0:
             view = self.views
             if view == "auto":

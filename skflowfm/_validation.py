@@ -114,8 +114,9 @@ def check_rows(estimator, X, *, reset: bool, min_rows: int = 1) -> Rows:
     elif rows.row_shape != estimator.row_shape_in_:
         raise ValueError(
             f"X must have rows of shape {estimator.row_shape_in_} as in fit, got "
-            f"{rows.row_shape}, X.shape={array.shape}. Cut or resample the windows to "
-            "the fitted number of time steps."
+            f"{rows.row_shape}, X.shape={array.shape}. Bring the windows to the fitted "
+            "sampling rate and number of time steps, for example with "
+            "skflowfm.datasets.resample_windows."
         )
     return rows
 
@@ -130,6 +131,12 @@ def check_dimensions(estimator, X) -> None:
             f"X must be {kind} with rows of shape {estimator.row_shape_in_} as in fit, "
             f"got {got} dimensions, X.shape={tuple(shape)}. Reshape it, or fit on data "
             "of this kind."
+        )
+    if expected == got == 3 and shape[1] != estimator.row_shape_in_[0]:
+        raise ValueError(
+            f"X must have windows of {estimator.row_shape_in_[0]} channels as in fit, "
+            f"got {shape[1]}, X.shape={tuple(shape)}. Pass the same channels in the "
+            "same order; n_windows comes first, n_timesteps last."
         )
 
 

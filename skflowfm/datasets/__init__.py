@@ -4,7 +4,8 @@
 that examples and tests need no download. The ``fetch_*`` functions download published
 data sets of human activities, keep them in :func:`get_data_home` and cut them into
 windows of 10 s at 30 Hz in g. :func:`sliding_windows` cuts a long multichannel
-recording into windows. All return windows in the layout that the estimators take,
+recording into windows, :func:`resample_windows` brings windows to another rate and
+length. All return windows in the layout that the estimators take,
 ``(n_windows, n_channels, n_timesteps)`` in float32.
 """
 
@@ -13,6 +14,7 @@ from ._download import get_data_home
 from ._opportunity import fetch_opportunity
 from ._pamap2 import fetch_pamap2
 from ._realworld import fetch_realworld
+from ._resampling import resample_windows
 from ._wearable import make_wearable
 from ._windows import sliding_windows
 from ._wisdm import fetch_wisdm
@@ -25,5 +27,6 @@ __all__ = [
     "fetch_wisdm",
     "get_data_home",
     "make_wearable",
+    "resample_windows",
     "sliding_windows",
 ]
