@@ -291,7 +291,7 @@ class DiffusionSampler(FlowFMSampler):
         self.n_steps = n_steps
         self.random_state = random_state
 
-    def _decode(self, z, seed, n_shared=1):
+    def _decode(self, z, seed, *shared, **which):
         if self.method not in ETA or not 1 <= self.n_steps <= N_TIMES:
             raise ValueError(
                 f"expected a method of {list(ETA)} and 1 to {N_TIMES} steps, got "
@@ -303,6 +303,7 @@ class DiffusionSampler(FlowFMSampler):
             self.transformer_.row_shape_in_,
             seed,
             Steps(self.n_steps, self.method),
-            n_shared,
+            *shared,
+            **which,
         ).numpy()
         return self._finished(X)
