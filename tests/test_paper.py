@@ -1,0 +1,164 @@
+"""The claims that `benchmarks/paper.py` prints, from rows whose answer is known."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.utils import Bunch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """Import the scripts as they import one another."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import paper
+        import paper_claims
+        import paper_generation
+        import paper_recognition
+
+        yield Bunch(
+            paper=paper,
+            claims=paper_claims,
+            generation=paper_generation,
+            recognition=paper_recognition,
+        )
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def rows_of(scripts, method, seconds=1.0, protocol=None, seed=0, **metrics):
+    protocol = protocol or scripts.generation.PROTOCOL
+    return [
+        {
+            "dataset": "people",
+            "method": method,
+            "protocol": protocol,
+            "seed": seed,
+            "metric": metric,
+            "value": value,
+            "seconds": seconds,
+        }
+        for metric, value in metrics.items()
+    ]
+
+
+def a_budget(scripts, method, seconds, c2st, tstr=0.8, probe=0.9):
+    return rows_of(
+        scripts,
+        method,
+        seconds,
+        c2st_auc=c2st,
+        tstr_forest=tstr,
+        probe_f1_all=probe,
+        train_cpu_seconds=seconds / 2,
+    )
+
+
+def test_training_time_is_that_of_the_first_budgets_as_good_as_the_best_diffusion(
+    scripts,
+):
+    rows = pd.DataFrame(
+        a_budget(scripts, "diffusion, 200 steps", 40, 0.80)
+        + a_budget(scripts, "diffusion, 400 steps", 80, 0.71)  # within .02 of the best
+        + a_budget(scripts, "diffusion, 800 steps", 160, 0.70)
+        + a_budget(scripts, "flow, 50 steps", 10, 0.75)
+        + a_budget(scripts, "flow, 100 steps", 20, 0.69, probe=0.8)  # probe too low
+        + a_budget(scripts, "flow, 200 steps", 40, 0.69)
+    )
+    (text,) = scripts.claims.training_claim(rows)
+    assert text == "people -50% (CPU -50%; 200 against 400 steps)"
+
+
+def test_a_claim_that_fails_says_so(scripts):
+    rows = pd.DataFrame(
+        a_budget(scripts, "diffusion, 200 steps", 40, 0.60)
+        + a_budget(scripts, "flow, 800 steps", 10, 0.90)
+    )
+    assert scripts.claims.training_claim(rows) == ["people not reached"]
+
+
+def a_speed(scripts, method, rate, c2st, tstr=0.8):
+    return rows_of(
+        scripts, method, windows_per_second=rate, c2st_auc=c2st, tstr_forest=tstr
+    )
+
+
+def test_speed_is_that_of_the_quickest_flow_that_is_as_good(scripts):
+    rows = pd.DataFrame(
+        a_speed(scripts, "diffusion, ancestral 1000", 2, 0.70)
+        + a_speed(scripts, "diffusion, DDIM 5", 400, 0.90)
+        + a_speed(scripts, "diffusion, DDIM 10", 200, 0.66)
+        + a_speed(scripts, "diffusion, DDIM 50", 40, 0.65)
+        + a_speed(scripts, "flow, 1 evaluations", 2000, 0.95)
+        + a_speed(scripts, "flow, 4 evaluations", 500, 0.71)
+        + a_speed(scripts, "flow, 8 evaluations", 250, 0.66)
+    )
+    (text,) = scripts.claims.speed_claim(rows)
+    assert text == (
+        "people 250.0x ancestral 1000 (4 against 1000 evaluations), "
+        "1.2x DDIM (8 against 10 evaluations)"
+    )
+
+
+def test_recognition_is_compared_person_by_person(scripts):
+    flow, pretext = scripts.recognition.FLOW[0], scripts.recognition.PRETEXT[0]
+    people = {f"macro_f1[person {i}]": i / 10 for i in range(5)}
+    better = {name: value + 0.05 for name, value in people.items()}
+    better["macro_f1[person 9]"] = 0.0  # known to one method only: left out
+    where = {"protocol": "subject-wise"}
+    rows = pd.DataFrame(
+        rows_of(scripts, pretext, **where, **people)
+        + rows_of(scripts, flow, **where, **better)
+    )
+    (text,) = scripts.claims.recognition_claim(rows)
+    assert text == "frozen +5.0 points, ahead on 1 of 1 (people +5.0)"
+    gap = scripts.claims.differences(rows, flow, pretext)["people"]
+    np.testing.assert_allclose(gap, 0.05, atol=1e-9)
+
+
+def test_three_seeds_test_everybody_once_and_never_those_who_train(scripts):
+    groups = np.repeat(np.arange(9), 6)
+    data = Bunch(X=np.zeros((54, 1, 8)), y=np.tile(np.arange(6), 9), groups=groups)
+    tested = []
+    for seed in range(3):
+        train, test = scripts.recognition.split_of(data, "subject-wise", seed)
+        assert not set(groups[train]) & set(groups[test])
+        tested += sorted(set(groups[test]))
+        fixed = scripts.recognition.split_of(data, "fixed split", seed)[1]
+        np.testing.assert_array_equal(
+            fixed, scripts.recognition.split_of(data, "fixed split", 0)[1]
+        )
+    assert sorted(tested) == list(range(9))
+
+
+def test_a_run_goes_on_where_it_was_cut_off(scripts, tmp_path, capsys):
+    options = Bunch(out=tmp_path / "paper.csv")
+    data, calls = Bunch(name="people"), []
+
+    def job(method, fails=False):
+        def function():
+            calls.append(method)
+            yield method, {"pooled_macro_f1": 0.5}, 1.0
+            if fails:
+                raise KeyboardInterrupt
+            yield f"{method}, tuned", {"pooled_macro_f1": 0.6}, 2.0
+
+        return data, 0, (method, f"{method}, tuned"), "subject-wise", function
+
+    with pytest.raises(KeyboardInterrupt):
+        scripts.paper.run([job("a"), job("b", fails=True)], options)
+    scripts.paper.run([job("a"), job("b"), job("c")], options)
+    assert calls == ["a", "b", "b", "c"]
+    rows = pd.read_csv(options.out)
+    assert not rows.duplicated(["method", "seed", "metric"]).any()
+    assert len(rows) == 6
+    assert list(rows) == re.split(
+        ",", "dataset,method,protocol,seed,metric,value,seconds"
+    )
+    assert "100" not in capsys.readouterr().err
