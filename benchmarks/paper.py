@@ -50,10 +50,11 @@ def done_before(path):
 
 
 def planned(options):
-    """Return a list of (data, seed, methods, protocol, function)."""
+    """Return a list of (data, seed, methods, protocol, function), seed after seed."""
     plan = []
-    for data in data_sets(options.data, options.max_windows):
-        for seed in options.seeds:
+    sets = list(data_sets(options.data, options.max_windows))
+    for seed in options.seeds:
+        for data in sets:
             if "recognition" in options.parts:
                 jobs = paper_recognition.jobs(data, seed, options)
                 plan += [(data, seed, *job) for job in jobs]
