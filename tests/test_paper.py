@@ -137,6 +137,24 @@ def test_three_seeds_test_everybody_once_and_never_those_who_train(scripts):
     assert sorted(tested) == list(range(9))
 
 
+def test_leaving_one_out_pools_what_was_said_about_each(scripts):
+    groups = np.repeat(np.arange(4), 5)
+    data = Bunch(X=np.arange(20.0).reshape(20, 1, 1), y=np.tile(np.arange(5), 4))
+    data.groups = groups
+
+    def fit(data, train, test, seed, options):
+        (person,) = set(groups[test])
+        assert person not in groups[train]
+        right = data.y[test]
+        yield "a", right if person else (right + 1) % 5, 1.0
+
+    function = scripts.recognition.one_out(data, fit, ("a",), 0, None)
+    ((method, found, seconds),) = function()
+    assert (method, seconds) == ("a", 4.0)
+    assert [found[f"macro_f1[person {i}]"] for i in range(4)] == [0, 1, 1, 1]
+    assert found["subject_macro_f1"] == 0.75
+
+
 def test_a_run_goes_on_where_it_was_cut_off(scripts, tmp_path, capsys):
     options = Bunch(out=tmp_path / "paper.csv")
     data, calls = Bunch(name="people"), []
