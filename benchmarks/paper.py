@@ -12,8 +12,8 @@ machine: `_diffusion.py`, the same encoder and network trained jointly as a DDPM
 * Recognition: frozen (a logistic regression on the representation) and fine-tuned, all
   labels; "subject-wise" (three groups of people, each tested once in three seeds; mean
   over people), "fixed split" (one split for all seeds, windows pooled) and, on demand,
-  "leave one person out". The representation is learned from the training people alone, but for the row that says
-  "transductive".
+  "leave one person out". The representation is learned from the training people alone,
+  but for the row that says "transductive".
 * Training time: both generators are trained with several budgets, and judged by a
   linear probe, C2ST, TSTR and spectra. How much time do they take to be as good as the
   diffusion model at its best?
