@@ -20,6 +20,7 @@ from ._finetuning import (
     tune,
 )
 from ._generation import represent
+from ._onnx import Exportable
 from ._pretrained import fitted_transformer, inner_transformer, new_transformer
 from ._resampling import check_labels
 from ._training import place
@@ -37,7 +38,7 @@ STRATEGIES = "full", "head", "scratch"
 UNLABELLED = -1
 
 
-class FineTuned(Savable, BaseEstimator):
+class FineTuned(Exportable, Savable, BaseEstimator):
     """What a classifier and a regressor on a pretrained model have in common.
 
     A subclass has the parameters of :class:`FlowFMClassifier`, if need be without ``C``
@@ -186,6 +187,8 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     >>> model.n_labelled_, model.predict_proba(X).shape
     (60, (120, 6))
     """
+
+    _onnx_parts = "encoder", "classifier"
 
     def __init__(
         self,

@@ -62,6 +62,8 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
 
     _n_answers = 10  # a number asks for as many rows as so many classes
 
+    _onnx_parts = "encoder", "regressor"
+
     def __init__(
         self,
         transformer=None,

@@ -16,6 +16,7 @@ from ._generation import (
     steps_of,
 )
 from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
+from ._onnx import Exportable
 from ._pretrained import fitted_transformer
 from ._resampling import (
     append_rows,
@@ -40,7 +41,7 @@ from ._validation import (
 from .persistence import Savable
 
 
-class FlowFMSampler(Savable, BaseEstimator):
+class FlowFMSampler(Exportable, Savable, BaseEstimator):
     r"""Draw synthetic windows or table rows, with exact class counts.
 
     Generation takes two draws: a representation :math:`z \sim q(z \mid y)`, then a row

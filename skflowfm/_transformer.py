@@ -14,6 +14,7 @@ from ._building import build_model, check_module, check_n_components
 from ._draws import hold_out, ignore, prepare, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
+from ._onnx import Exportable
 from ._training import Budget, place, report_views, resolve_device, train
 from ._validation import (
     check_components,
@@ -32,7 +33,11 @@ INVERSE_STEPS = Steps(8, "euler")
 
 
 class FlowFMTransformer(
-    Savable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    Exportable,
+    Savable,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     r"""Self-supervised representation of windows or table rows, by flow matching.
 

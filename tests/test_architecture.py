@@ -37,6 +37,7 @@ LAYERS = {
     "_validation": 2,
     "_augmentation": 3,
     "_classifier": 3,
+    "_onnx": 3,
     "_pretrained": 3,
     "_regressor": 3,
     "_sampler": 3,

@@ -174,16 +174,20 @@ class CompetitionBlock(nn.Module):
         mask = mask.repeat_interleave(KERNELS_PER_GROUP, dim=2)
         self.weight.copy_(kernels * mask[..., None])
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = []
+    def convolve(self, x: Tensor):
+        """Yield the output of each dilation on each signal, (n, kernels, n_outputs)."""
         signals = (x, x.diff(dim=-1))[: self.n_signals]
         for at, d in enumerate(self.dilation):
             for signal, weight in zip(signals, self.weight[at], strict=True):
-                output = F.conv1d(signal, weight, None, self.stride, LENGTH // 2 * d, d)
-                output = output.unflatten(1, (self.n_groups, KERNELS_PER_GROUP))
-                top = output.amax(dim=2, keepdim=True)
-                low = output.amin(dim=2, keepdim=True).clamp_max(-MARGIN)
-                won = (output.clone().ge_(top) * top.clamp_min(0)).sum(dim=-1)
-                lost = output.le_(low).sum(dim=-1)
-                out += [won.sqrt().flatten(1), lost.sqrt().flatten(1)]
+                yield F.conv1d(signal, weight, None, self.stride, LENGTH // 2 * d, d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = []
+        for output in self.convolve(x):
+            output = output.unflatten(1, (self.n_groups, KERNELS_PER_GROUP))
+            top = output.amax(dim=2, keepdim=True)
+            low = output.amin(dim=2, keepdim=True).clamp_max(-MARGIN)
+            won = (output.clone().ge_(top) * top.clamp_min(0)).sum(dim=-1)
+            lost = output.le_(low).sum(dim=-1)
+            out += [won.sqrt().flatten(1), lost.sqrt().flatten(1)]
         return torch.cat(out, dim=1)

@@ -27,6 +27,11 @@ from .kernels import MARGIN, MAX_CHANNELS, CompetitionBlock, KernelBlock
 BLOCK_VALUES = 10_000
 
 
+def power_spectrum(x: Tensor) -> Tensor:
+    """Return the power at each frequency above 0, (..., n_timesteps // 2)."""
+    return torch.fft.rfft(x, dim=-1)[..., 1:].abs().square()
+
+
 class StatisticsBlock(nn.Module):
     """Moments, quantiles, spectrum, autocorrelation and cross-channel correlation.
 
@@ -61,12 +66,14 @@ class StatisticsBlock(nn.Module):
     def fit(self, x: Tensor, generator: torch.Generator) -> None:
         """Nothing to learn."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, power=power_spectrum) -> Tensor:
         signals = torch.cat([x, x.square().sum(dim=1, keepdim=True).sqrt()], dim=1)
         centred = signals - signals.mean(dim=-1, keepdim=True)
         scale = centred.square().mean(dim=-1).add(self.FLOOR**2).sqrt()
         unit = centred / scale[..., None]
-        out = [*self._amplitude(signals, unit, scale), *self._spectrum(unit, scale)]
+        out = list(self._amplitude(signals, unit, scale))
+        if len(self.band):
+            out += self._spectrum(power(unit) / unit.shape[-1] ** 2, scale)
         for lag in self.LAGS:
             if lag < x.shape[-1]:
                 out.append((unit[..., lag:] * unit[..., :-lag]).mean(dim=-1))
@@ -88,13 +95,9 @@ class StatisticsBlock(nn.Module):
         yield from (signals.mean(dim=-1), scale, scale.log(), quantiles, change)
         yield from ((change + self.FLOOR).log(), crossings, skewness, kurtosis)
 
-    def _spectrum(self, unit: Tensor, scale: Tensor):
-        if not len(self.band):
-            return
-        n_timesteps = unit.shape[-1]
-        share = torch.fft.rfft(unit, dim=-1)[..., 1:].abs().square()
-        share = share / n_timesteps**2  # of the variance, at each frequency
-        frequency = torch.linspace(0, 1, share.shape[-1], device=unit.device)
+    def _spectrum(self, share: Tensor, scale: Tensor):
+        """Describe the share of the variance at each frequency."""
+        frequency = torch.linspace(0, 1, share.shape[-1], device=share.device)
         yield ((share @ self.band) * scale[..., None] ** 2 + 1e-6).log()
         yield torch.special.entr(share).sum(dim=-1)
         yield (share * frequency).sum(dim=-1)
