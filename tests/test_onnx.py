@@ -28,14 +28,19 @@ from skflowfm.nets import ConvEncoder, Stem, portable
 from skflowfm.nets.stem import power_spectrum
 
 onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 BATCHES = 1, 4, 33
 
 
+def session_of(path):
+    """Return a session of one thread."""
+    return _onnx.session_of(onnx.load(path))
+
+
 def run(path, **given):
     """Return outputs by name."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = session_of(path)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, given), strict=True))
 
@@ -155,7 +160,7 @@ def test_own_encoder(windows, tmp_path):
 
 def generate(path, z, x, n_steps=8):
     """Solve the flow with numpy and onnxruntime alone."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = session_of(path)
     for k in range(n_steps):
         t = np.full(len(z), k / n_steps, np.float32)
         velocity, row = session.run(None, {"x_t": x, "t": t, "z": z})
