@@ -65,7 +65,7 @@ def training_claim(rows):
             for column in ("train_seconds", "train_cpu_seconds", "steps")
         )
         texts.append(
-            f"{name} {wall[0] / wall[1] - 1:+.0%} (CPU {cpu[0] / cpu[1] - 1:+.0%}; "
+            f"{name} {cpu[0] / cpu[1] - 1:+.0%} (wall {wall[0] / wall[1] - 1:+.0%}; "
             f"{steps[0]:.0f} against {steps[1]:.0f} steps, to C2ST {best.c2st_auc:.3f})"
         )
     return texts

@@ -70,7 +70,7 @@ def test_training_time_is_when_a_curve_first_is_as_good_as_the_best_diffusion(sc
         + a_budget(scripts, "flow, 200 steps", 40, 0.69, probe=0.89)
     )
     (text,) = scripts.claims.training_claim(rows)
-    assert text == "people -50% (CPU -50%; 200 against 400 steps, to C2ST 0.700)"
+    assert text == "people -50% (wall -50%; 200 against 400 steps, to C2ST 0.700)"
 
 
 def test_between_budgets_quality_is_linear_in_the_logarithm_of_time(scripts):
@@ -80,7 +80,7 @@ def test_between_budgets_quality_is_linear_in_the_logarithm_of_time(scripts):
         + a_budget(scripts, "flow, 400 steps", 80, 0.62)  # .72 is half of the way
     )
     (text,) = scripts.claims.training_claim(rows)
-    assert text == "people -75% (CPU -75%; 200 against 800 steps, to C2ST 0.700)"
+    assert text == "people -75% (wall -75%; 200 against 800 steps, to C2ST 0.700)"
 
 
 def test_a_claim_that_fails_says_so(scripts):
