@@ -246,6 +246,56 @@ def train(
     return Training(tidy(net.history), budget.n_steps, budget.seconds, stopped_by)
 
 
+def train_jointly(
+    model, draw, index, held_out, budget, seed, device, alignment, verbose
+) -> Training:
+    """Train both; the velocity field goes on from where the encoder turned back.
+
+    Where held-out rows are watched, :func:`train` returns to its best round. For the
+    encoder that is right. The field's samples get better for much longer than its
+    loss on new rows falls, and most of all while the learning rate falls to zero. So
+    from that round the field follows the schedule to its end, with z as it is and the
+    rows that were held out.
+
+    Parameters
+    ----------
+    model : JointModel
+        Trained in place.
+    draw, index, held_out, budget, seed, device, alignment, verbose
+        See :func:`train`.
+    """
+    training = train(
+        model, draw, index, held_out, budget, seed, device, alignment, verbose
+    )
+    if not len(held_out):
+        return training
+    best = training.history.valid_flow.idxmin()
+    budget.n_steps = int(training.history.step[best])
+    if budget.spent() >= 1:
+        return training
+    fixed = [*model.encoder.parameters(), *model.projector.parameters()]
+    for parameter in fixed:
+        parameter.requires_grad_(False)
+    rows = torch.cat([index, held_out])
+    after = train(
+        model, without_views(draw), rows, rows[:0], budget, seed, device, 0.0, verbose
+    )
+    for parameter in fixed:
+        parameter.requires_grad_(True)
+    history = pd.concat([training.history, after.history], ignore_index=True)
+    return Training(history, after.n_steps, after.seconds, training.stopped_by)
+
+
+def without_views(draw):
+    """Return draws that have nothing for the alignment to compare."""
+
+    def plain(index, generator):
+        draws = draw(index, generator)
+        return {k: v for k, v in draws.items() if k not in ("view", "other_view")}
+
+    return plain
+
+
 def stop_reason(budget, stopping) -> str:
     """Say what ended training; pass on an interrupt that was the user's."""
     if stopping is not None and stopping.misses_ >= stopping.patience:

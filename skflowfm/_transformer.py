@@ -15,7 +15,7 @@ from ._draws import hold_out, ignore, prepare, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._onnx import Exportable
-from ._training import Budget, place, report_views, resolve_device, train
+from ._training import Budget, place, report_views, resolve_device, train_jointly
 from ._validation import (
     check_components,
     check_count,
@@ -97,8 +97,8 @@ class FlowFMTransformer(
         under a time limit depend on the machine's speed.
     validation_fraction : float, default=0.1
         Share of the rows, or of whole groups if ``groups`` is given, on which early
-        stopping watches the flow loss. 0 switches it off, and it is off where it is
-        fewer than 32 rows.
+        stopping watches the flow loss, for the encoder: the velocity field goes on. 0
+        switches it off, and it is off where it is fewer than 32 rows.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous fit's weights and scaling.
     device : str, default="auto"
@@ -122,7 +122,7 @@ class FlowFMTransformer(
         t): a readout that needs no labels.
     n_steps_, fit_seconds_, stopped_by_ : int, float, str
         What training took, and which of "max_steps", "max_time" and "early_stopping"
-        ended it.
+        ended that of the encoder.
     device_ : str
         Where the model was trained and runs.
     n_features_in_, feature_names_in_
@@ -403,7 +403,7 @@ class FlowFMTransformer(
                 self.device_,
                 report_views if self.verbose else ignore,
             )
-            training = train(
+            training = train_jointly(
                 self.module_,
                 draw,
                 index,

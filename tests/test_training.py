@@ -18,6 +18,7 @@ from skflowfm._training import (
     Budget,
     resolve_device,
     train,
+    train_jointly,
 )
 from skflowfm._validation import Rows
 from skflowfm.alignment import info_nce
@@ -142,6 +143,49 @@ def test_early_stopping_restores_the_best_round():
     assert len(result.history) == best + 1 + PATIENCE
     restored = (module.weight.item() - 0.1) ** 2
     assert restored == pytest.approx(result.history.valid_flow.min(), rel=1e-4)
+
+
+def test_the_field_goes_on_where_the_encoder_turned_back():
+    """The encoder's best on held-out rows is .1, the field's on all rows is 1."""
+
+    class Part(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    class Both(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.velocity_field = Part(), Part()
+            self.projector = torch.nn.Identity()
+
+        def forward(self, target, t, view=None):
+            missing = 1 - self.velocity_field.weight
+            loss = (self.encoder.weight - target).square() + missing.square()
+            return loss, None, None
+
+    seen = []
+
+    def draw(index, generator):
+        seen.append(set(index.tolist()))
+        # the held-out row 2 dislikes an encoder above .1 more than a field below 1
+        value = torch.tensor([1.0, 1.0, -0.9])[index]
+        return {"target": value, "t": value, "view": value}
+
+    model = Both()
+    budget = Budget(4000, None, 2, learning_rate=1e-3)
+    result = train_jointly(
+        model, draw, torch.tensor([0, 1]), torch.tensor([2]), budget, 0, "cpu", 0.0, 0
+    )
+    best = result.history.valid_flow.idxmin()
+    turned = result.history.step[best]
+    assert result.stopped_by == "early_stopping"
+    assert turned < 800
+    assert model.encoder.weight.item() < 0.4
+    assert model.velocity_field.weight.item() > 0.95
+    assert result.n_steps == result.history.step.iloc[-1] == 4000
+    assert any(2 in rows for rows in seen[-10:])  # held out no longer
+    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_an_interrupt_of_the_user_is_passed_on(windows):
