@@ -138,10 +138,11 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     max_steps : int, default=None
         Steps of fine-tuning, of 64 labelled rows each. None takes 20 passes, at least
         500 steps and at most 2,000; they are quick, as the stem is not in them.
-    validation_fraction : float, default=0.1
-        Share of the labelled rows, or of whole groups if ``groups`` is given, on which
-        early stopping watches the loss. 0 switches it off, and it is off where it is
-        fewer than 32 rows.
+    validation_fraction : float, default=0.0
+        Share of the labelled rows, or of whole groups if ``groups`` is given, that is held
+        out, so that early stopping can watch the loss on it; off below 32 rows. What is
+        held out is not learned from. With few people that costs more than it saves, so
+        it is off by default.
     random_state : int, RandomState, Generator or None, default=None
         Seeds fine-tuning, and a transformer that has none of its own.
     verbose : int, default=0
@@ -198,7 +199,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         C=1.0,
         class_weight=None,
         max_steps=None,
-        validation_fraction=0.1,
+        validation_fraction=0.0,
         random_state=None,
         verbose=0,
     ):
@@ -223,7 +224,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
             Class labels; -1 is no label.
         groups : array-like of shape (n,), default=None
             Subject or recording of each row; whole groups are held out for early
-            stopping, in pretraining and in fine-tuning.
+            stopping, in pretraining and, if asked for, in fine-tuning.
 
         Returns
         -------

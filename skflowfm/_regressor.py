@@ -23,10 +23,11 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
     max_steps : int, default=None
         Steps of fine-tuning, of 64 rows each. None takes 20 passes, at least 500 steps
         and at most 2,000.
-    validation_fraction : float, default=0.1
-        Share of the rows, or of whole groups if ``groups`` is given, on which early
-        stopping watches the loss. 0 switches it off, and it is off where it is fewer
-        than 32 rows.
+    validation_fraction : float, default=0.0
+        Share of the rows, or of whole groups if ``groups`` is given, that is held
+        out, so that early stopping can watch the loss on it; off below 32 rows. What is
+        held out is not learned from. With few people that costs more than it saves, so
+        it is off by default.
     random_state : int, RandomState, Generator or None, default=None
         Seeds fine-tuning, and a transformer that has none of its own.
     verbose : int, default=0
@@ -70,7 +71,7 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
         *,
         strategy="full",
         max_steps=None,
-        validation_fraction=0.1,
+        validation_fraction=0.0,
         random_state=None,
         verbose=0,
     ):
