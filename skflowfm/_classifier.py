@@ -139,10 +139,10 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         Steps of fine-tuning, of 64 labelled rows each. None takes 20 passes, at least
         500 steps and at most 2,000; they are quick, as the stem is not in them.
     validation_fraction : float, default=0.0
-        Share of the labelled rows, or of whole groups if ``groups`` is given, that is held
-        out, so that early stopping can watch the loss on it; off below 32 rows. What is
-        held out is not learned from. With few people that costs more than it saves, so
-        it is off by default.
+        Share of the labelled rows, or of whole groups if ``groups`` is given, that is
+        held out, so that early stopping can watch the loss on it; off below 32 rows.
+        What is held out is not learned from. With few people that costs more than it
+        saves, so it is off by default.
     random_state : int, RandomState, Generator or None, default=None
         Seeds fine-tuning, and a transformer that has none of its own.
     verbose : int, default=0
