@@ -31,7 +31,8 @@ def draw_training(rows, path):
             for kind, part in table[table.dataset == name].groupby("kind"):
                 seconds = part.train_cpu_seconds
                 ax.plot(seconds, part[metric], "o-", color=COLOURS[kind], label=kind)
-            ax.set_xscale("log")
+            ax.set_xscale("log", base=2)
+            ax.xaxis.set_major_formatter("{x:.0f}")
             ax.set_xlabel("CPU seconds of training")
             ax.set_ylabel(title)
         row[0].set_title(name)
@@ -84,6 +85,7 @@ def draw_recognition(rows, path):
     found = rows[(rows.metric == "subject_macro_f1") & (rows.protocol == PROTOCOLS[0])]
     table = found.pivot_table("value", "dataset", "method", sort=False)
     methods = [m for m in (*PRETEXT, *FLOW) if m in table]
+    table.index = table.index.str.replace("[", "\n[").str.replace("_", " ")
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     ax = figure.subplots()
     table[methods].plot.bar(

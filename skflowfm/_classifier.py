@@ -127,8 +127,8 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         ``FlowFMTransformer()``.
     strategy : {"full", "head", "scratch"}, default="full"
         "head" leaves the encoder frozen: quickest, and the features of the
-        transformer stay those that others use. "full" trains it too. "scratch" does so
-        without pretraining, to see what pretraining is worth.
+        transformer stay those that others use; safest with few people. "full" trains
+        it too. "scratch" does so without pretraining, to see what that is worth.
     C : float, default=1.0
         Inverse strength of the head's penalty, as in ``LogisticRegression``. Smaller
         is smoother, for few or doubtful labels.
