@@ -85,7 +85,7 @@ def test_nan_in_transform_is_refused_too(windows):
     ("other", "message"),
     [
         (np.ones((2, 3, 15)), "rows of shape (3, 16) as in fit, got (3, 15)"),
-        (np.ones((2, 4, 16)), "expecting 3 features"),
+        (np.ones((2, 4, 16)), "windows of 3 channels as in fit, got 4"),
         (np.ones((2, 48)), "must be 3-D windows with rows of shape (3, 16)"),
     ],
 )
