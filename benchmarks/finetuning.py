@@ -3,8 +3,9 @@
 The people of a fold are left out. The others' windows pretrain one model without
 labels; then a few labels per class are shown, and five classifiers are fitted on them:
 
-* `full`: FlowFMClassifier with its default strategy, encoder and head trained;
-* `head`: the same with the encoder frozen: a logistic regression on the features;
+* `full`: FlowFMClassifier, encoder and head trained;
+* `head`: the same with the encoder frozen, its default: a logistic regression on the
+  features;
 * `scratch`: the same net without pretraining;
 * `minirocket`: MiniRocket's 9,996 features of all training windows, ridge on the
   labelled ones (needs the extra "bench"; left out without it);

@@ -51,7 +51,8 @@ def flow(data, train, test, seed, options, seen=None):
     if name == TRANSDUCTIVE:
         return
     start = time.perf_counter()
-    tuned = FlowFMClassifier(FrozenEstimator(model), random_state=seed)
+    frozen_model = FrozenEstimator(model)
+    tuned = FlowFMClassifier(frozen_model, strategy="full", random_state=seed)
     tuned.fit(data.X[train], data.y[train], groups=data.groups[train])
     seconds = pretraining + time.perf_counter() - start
     yield FLOW[1], tuned.predict(data.X[test]), seconds

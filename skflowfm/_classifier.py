@@ -34,7 +34,7 @@ from ._validation import (
 )
 from .persistence import Savable
 
-STRATEGIES = "full", "head", "scratch"
+STRATEGIES = "head", "full", "scratch"
 UNLABELLED = -1
 
 
@@ -111,12 +111,13 @@ class FineTuned(Exportable, Savable, BaseEstimator):
 
 
 class FlowFMClassifier(ClassifierMixin, FineTuned):
-    r"""Classifier on a pretrained encoder, fine-tuned on few or many labels.
+    r"""Classifier on a pretrained encoder: a linear head, or encoder and head trained.
 
-    A linear head is fitted on the frozen representation first. With the strategy
+    A linear head is fitted on the frozen representation. With the strategy
     "full", encoder and head are then trained together on the labelled rows, with noise,
     and the result is averaged with where it started: with few labels the classifier
-    stays near the frozen one, with many it takes what training found.
+    stays near the frozen one, with many it takes what training found. Compare the two
+    on people of your own: which is better depends on the data.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         rows, labelled or not; one within ``sklearn.frozen.FrozenEstimator``, or saved
         under a path, is used as it is and left as it was. None is
         ``FlowFMTransformer()``.
-    strategy : {"full", "head", "scratch"}, default="full"
+    strategy : {"head", "full", "scratch"}, default="head"
         "head" leaves the encoder frozen: quickest, and the features of the
         transformer stay those that others use; safest with few people. "full" trains
         it too. "scratch" does so without pretraining, to see what that is worth.
@@ -138,11 +139,10 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     max_steps : int, default=None
         Steps of fine-tuning, of 64 labelled rows each. None takes 20 passes, at least
         500 steps and at most 2,000; they are quick, as the stem is not in them.
-    validation_fraction : float, default=0.0
-        Share of the labelled rows, or of whole groups if ``groups`` is given, that is
-        held out, so that early stopping can watch the loss on it; off below 32 rows.
-        What is held out is not learned from. With few people that costs more than it
-        saves, so it is off by default.
+    validation_fraction : float, default=0.1
+        Share of the labelled rows, or of whole groups if ``groups`` is given, on which
+        early stopping of fine-tuning watches the loss; they are not learned from. 0
+        switches it off, and it is off where it is fewer than 32 rows.
     random_state : int, RandomState, Generator or None, default=None
         Seeds fine-tuning, and a transformer that has none of its own.
     verbose : int, default=0
@@ -184,7 +184,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     >>> X, y, _ = make_wearable(120, n_timesteps=60, random_state=0, return_X_y=True)
     >>> few = np.where(np.arange(120) < 60, y, -1)  # half of the rows have no label
     >>> transformer = FlowFMTransformer(16, max_steps=20, random_state=0)
-    >>> model = FlowFMClassifier(transformer, max_steps=50, random_state=0).fit(X, few)
+    >>> model = FlowFMClassifier(transformer, random_state=0).fit(X, few)
     >>> model.n_labelled_, model.predict_proba(X).shape
     (60, (120, 6))
     """
@@ -195,11 +195,11 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         self,
         transformer=None,
         *,
-        strategy="full",
+        strategy="head",
         C=1.0,
         class_weight=None,
         max_steps=None,
-        validation_fraction=0.0,
+        validation_fraction=0.1,
         random_state=None,
         verbose=0,
     ):
@@ -224,7 +224,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
             Class labels; -1 is no label.
         groups : array-like of shape (n,), default=None
             Subject or recording of each row; whole groups are held out for early
-            stopping, in pretraining and, if asked for, in fine-tuning.
+            stopping, in pretraining and in fine-tuning.
 
         Returns
         -------

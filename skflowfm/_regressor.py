@@ -17,17 +17,16 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
     ----------
     transformer : FlowFMTransformer, FrozenEstimator of one or path, default=None
         As in :class:`FlowFMClassifier`.
-    strategy : {"full", "head", "scratch"}, default="full"
+    strategy : {"head", "full", "scratch"}, default="head"
         As in :class:`FlowFMClassifier`. The head is a ridge regression whose penalty is
         chosen by leaving one row out.
     max_steps : int, default=None
         Steps of fine-tuning, of 64 rows each. None takes 20 passes, at least 500 steps
         and at most 2,000.
-    validation_fraction : float, default=0.0
-        Share of the rows, or of whole groups if ``groups`` is given, that is held
-        out, so that early stopping can watch the loss on it; off below 32 rows. What is
-        held out is not learned from. With few people that costs more than it saves, so
-        it is off by default.
+    validation_fraction : float, default=0.1
+        Share of the rows, or of whole groups if ``groups`` is given, on which
+        early stopping of fine-tuning watches the loss; they are not learned from. 0
+        switches it off, and it is off where it is fewer than 32 rows.
     random_state : int, RandomState, Generator or None, default=None
         Seeds fine-tuning, and a transformer that has none of its own.
     verbose : int, default=0
@@ -69,9 +68,9 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
         self,
         transformer=None,
         *,
-        strategy="full",
+        strategy="head",
         max_steps=None,
-        validation_fraction=0.0,
+        validation_fraction=0.1,
         random_state=None,
         verbose=0,
     ):

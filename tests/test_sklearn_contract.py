@@ -29,8 +29,10 @@ ESTIMATORS = [
     AugmentedClassifier(
         LogisticRegression(), FlowFMSampler(FlowFMTransformer(max_steps=5), quality=1)
     ),
-    FlowFMClassifier(FlowFMTransformer(max_steps=5), max_steps=50),
-    FlowFMRegressor(FlowFMTransformer(max_steps=5), max_steps=50),
+    FlowFMClassifier(FlowFMTransformer(max_steps=5)),
+    FlowFMClassifier(FlowFMTransformer(max_steps=5), strategy="full", max_steps=50),
+    FlowFMRegressor(FlowFMTransformer(max_steps=5)),
+    FlowFMRegressor(FlowFMTransformer(max_steps=5), strategy="full", max_steps=50),
 ]
 
 
@@ -57,7 +59,9 @@ def test_estimator_checks(estimator, check):
         FlowFMSampler(),
         AugmentedClassifier(),
         FlowFMClassifier(),
+        FlowFMClassifier(strategy="full"),
         FlowFMRegressor(),
+        FlowFMRegressor(strategy="full"),
     ],
     ids=lambda e: type(e).__name__,
 )
