@@ -92,12 +92,12 @@ class FineTuned(Exportable, Savable, BaseEstimator):
         self.n_steps_, self.stopped_by_ = training.n_steps, training.stopped_by
 
     def _answers(self, X):
-        """Return the head's output for each row, as float64."""
+        """Return the head's output for each row, float32 as the representation is."""
         check_is_fitted(self)
         rows = check_rows(self, X, reset=False)
         model = self.transformer_.module_
         parts = (represent(model, Rows(rows.array[part])) for part in rows.chunks())
-        return torch.cat([answers(self.head_, z) for z in parts]).double()
+        return torch.cat([answers(self.head_, z) for z in parts])
 
     def __setstate__(self, state):
         super().__setstate__(state)

@@ -32,6 +32,7 @@ BLOCK = 64
 CUDA_BLOCK = 1024
 ROWS_AT_A_TIME = 4096
 TRANSFORM_BLOCK = 512
+LEAST_ROWS = 16
 FLOW_CLASS_SIZE = 20
 ROWS_PER_COMPONENT = 6
 Z_NOISE = 0.1
@@ -60,6 +61,14 @@ def source_rows(seed: int, stream: str, start: int, n: int, shape) -> torch.Tens
     return source_quantile(uniform).float().reshape(n, *shape)
 
 
+def filled(block: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the rows, and copies of the first one if they are fewer than ``size``."""
+    missing = size - len(block)
+    if missing <= 0 or not len(block):
+        return block
+    return torch.cat([block, block[:1].expand(missing, *block.shape[1:])])
+
+
 def in_blocks(function, *tensors, size: int, pad: bool):
     """Apply ``function`` to blocks of rows and join the results on the CPU.
 
@@ -72,10 +81,8 @@ def in_blocks(function, *tensors, size: int, pad: bool):
     for start in range(0, len(tensors[0]), size):
         block = [x[start : start + size] for x in tensors]
         n = len(block[0])
-        if pad and n < size:
-            block = [
-                torch.cat([b, b[:1].expand(size - n, *b.shape[1:])]) for b in block
-            ]
+        if pad:
+            block = [filled(b, size) for b in block]
         with torch.inference_mode():
             out.append(function(*block)[:n].cpu())
     return torch.cat(out)
@@ -87,13 +94,20 @@ def device_of(model) -> torch.device:
 
 
 def represent(model, rows) -> torch.Tensor:
-    """Return the representations of ``rows``, block by block."""
+    """Return the representations of ``rows``, block by block.
+
+    A few rows of a table are filled up to sixteen: matrix products of one or two rows
+    add in another order than those of many, and a row's representation should not
+    depend on how many others come with it.
+    """
     device = device_of(model)
+    least = 1 if rows.is_windows else LEAST_ROWS
+
     out = [torch.empty(0, model.n_components)]
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         with torch.inference_mode():
             block = rows[start : start + TRANSFORM_BLOCK].to(device)
-            out.append(model.represent(block).cpu())
+            out.append(model.represent(filled(block, least))[: len(block)].cpu())
     return torch.cat(out)
 
 

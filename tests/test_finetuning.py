@@ -487,6 +487,15 @@ def test_predictions_of_many_rows_do_not_depend_on_the_others():
     np.testing.assert_allclose(model.predict_proba(many), expected, atol=1e-5)
 
 
+def test_a_row_of_a_table_is_answered_the_same_alone_as_among_others():
+    X, y = load_wine(return_X_y=True)
+    base = FlowFMTransformer(8, max_steps=10, random_state=0)
+    model = FlowFMClassifier(base).fit(X, y)
+    for method in (model.transformer_.transform, model.decision_function):
+        alone = np.concatenate([method(X[i : i + 1]) for i in range(len(X))])
+        np.testing.assert_array_equal(alone, method(X))
+
+
 # ----------------------------------------------------------------------------- errors
 BAD = {
     "strategy": ({"strategy": "frozen"}, "strategy must be one of .*got strategy='fro"),
