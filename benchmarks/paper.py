@@ -139,13 +139,20 @@ def parse_arguments():
     return options
 
 
+def record(options):
+    """Add this run's arguments and versions to the list beside the rows."""
+    path = options.out.with_suffix(".json")
+    runs = json.loads(path.read_text()) if path.exists() else []
+    arguments = {name: str(value) for name, value in vars(options).items()}
+    runs.append({"arguments": arguments, "environment": environment()})
+    path.write_text(json.dumps(runs, indent=1))
+
+
 def main():
     options = parse_arguments()
     print_environment()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments = {name: str(value) for name, value in vars(options).items()}
-    about = {"arguments": arguments, "environment": environment()}
-    options.out.with_suffix(".json").write_text(json.dumps(about, indent=1))
+    record(options)
     plan = planned(options)
     if not plan:
         sys.exit("nothing was run: no data file found")

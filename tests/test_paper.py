@@ -1,5 +1,6 @@
 """The claims that `benchmarks/paper.py` prints, from rows whose answer is known."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -188,3 +189,11 @@ def test_a_run_goes_on_where_it_was_cut_off(scripts, tmp_path, capsys):
         ",", "dataset,method,protocol,seed,metric,value,seconds"
     )
     assert "100" not in capsys.readouterr().err
+
+
+def test_each_run_is_recorded_beside_the_rows(scripts, tmp_path):
+    for seed in (0, 1):
+        scripts.paper.record(Bunch(out=tmp_path / "rows.csv", seeds=[seed]))
+    runs = json.loads((tmp_path / "rows.json").read_text())
+    assert [run["arguments"]["seeds"] for run in runs] == ["[0]", "[1]"]
+    assert all(run["environment"]["numpy"] == np.__version__ for run in runs)
