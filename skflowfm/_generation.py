@@ -101,13 +101,12 @@ def represent(model, rows) -> torch.Tensor:
     depend on how many others come with it.
     """
     device = device_of(model)
-    least = 1 if rows.is_windows else LEAST_ROWS
-
     out = [torch.empty(0, model.n_components)]
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         with torch.inference_mode():
             block = rows[start : start + TRANSFORM_BLOCK].to(device)
-            out.append(model.represent(filled(block, least))[: len(block)].cpu())
+            enough = filled(block, LEAST_ROWS) if block.ndim == 2 else block
+            out.append(model.represent(enough)[: len(block)].cpu())
     return torch.cat(out)
 
 

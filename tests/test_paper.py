@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +194,7 @@ def test_a_run_goes_on_where_it_was_cut_off(scripts, tmp_path, capsys):
 
 def test_each_run_is_recorded_beside_the_rows(scripts, tmp_path):
     for seed in (0, 1):
-        scripts.paper.record(Bunch(out=tmp_path / "rows.csv", seeds=[seed]))
+        scripts.paper.record(Namespace(out=tmp_path / "rows.csv", seeds=[seed]))
     runs = json.loads((tmp_path / "rows.json").read_text())
     assert [run["arguments"]["seeds"] for run in runs] == ["[0]", "[1]"]
     assert all(run["environment"]["numpy"] == np.__version__ for run in runs)
