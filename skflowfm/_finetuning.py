@@ -161,6 +161,8 @@ class Tuned(nn.Module):
         Times the squared weights of the head.
     """
 
+    loss_name = "loss"
+
     def __init__(self, model, head, penalty):
         super().__init__()
         self.encoder, self.axes, self.head = model.encoder, model.axes, head

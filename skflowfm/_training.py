@@ -145,9 +145,10 @@ class Progress(Callback):
             return
         spent, seconds = self.budget.spent(), self.budget.seconds
         total = f"/{self.budget.max_steps}" if self.budget.max_steps else ""
+        own = getattr(net.module_, "loss_name", "flow")
         losses = "  ".join(
             f"{name} {net.history[-1, 'batches', -1, key]:.3f}"
-            for name, key in (("flow", "train_flow"), ("alignment", "train_alignment"))
+            for name, key in ((own, "train_flow"), ("alignment", "train_alignment"))
             if key in net.history[-1, "batches", -1]
         )
         left = max(0.0, seconds / spent - seconds)

@@ -254,6 +254,15 @@ def test_the_history_has_one_column_for_each_loss(data, pretrained):
     assert (model.n_steps_, model.stopped_by_) == (120, "max_steps")
 
 
+def test_the_progress_line_names_the_loss_of_the_labels(data, pretrained, capsys):
+    X, y, _ = data
+    tune = FlowFMClassifier(FrozenEstimator(pretrained), strategy="full", max_steps=2)
+    tune.set_params(verbose=1).fit(X, y)
+    said = capsys.readouterr().out
+    assert "step 2/2  loss " in said
+    assert "flow" not in said
+
+
 def test_a_second_fit_leaves_nothing_of_the_first(data, pretrained):
     model = classifier(pretrained).fit(data[0], data[1])
     model.set_params(strategy="head").fit(data[0], data[1] // 3)
