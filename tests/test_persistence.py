@@ -685,6 +685,43 @@ def test_a_file_is_little_more_than_the_weights(wearable, path):
     assert len(pickled.getbuffer()) < 1.3 * weights
 
 
+def test_half_precision_halves_the_file_and_hardly_moves_the_results(wearable, path):
+    X = wearable[0]
+    model = FlowFMTransformer(max_steps=10, random_state=0).fit(X)
+    weights = sum(tensor.nbytes for tensor in model.module_.state_dict().values())
+    model.save(path, half_precision=True)
+    assert path.stat().st_size < 0.6 * weights
+    again = load(path)
+    assert {
+        t.dtype for t in again.module_.state_dict().values() if t.is_floating_point()
+    } == {torch.float32}
+    Z = model.transform(X)
+    error = np.abs(again.transform(X) - Z).max()
+    assert 0 < error < 1e-3 * Z.std(axis=0).max()
+    drawn, redrawn = (m.inverse_transform(Z) for m in (model, again))
+    np.testing.assert_allclose(redrawn, drawn, atol=0.02 * X.std())
+    first = path.read_bytes()
+    again.save(path, half_precision=True)  # what is rounded stays as it is
+    assert load(path).transform(X).tobytes() == again.transform(X).tobytes()
+    assert len(path.read_bytes()) == len(first)
+
+
+def test_what_half_precision_cannot_hold_stays():
+    many = torch.linspace(-1, 1, 40_000)
+    tensors = {
+        "weights": many,
+        "few": many[:10_000],
+        "large": many * 1e5,
+        "endless": torch.where(many < 0, -torch.inf, many),
+        "whole": torch.arange(40_000),
+        "exact": many.double(),
+    }
+    stored, halved = file_format.halve(tensors)
+    assert halved == ["weights"]
+    assert stored["weights"].dtype == torch.float16
+    assert all(stored[name] is tensors[name] for name in tensors if name != "weights")
+
+
 # ------------------------------------------------------------------ bad files
 def rewritten(path, change):
     """Change sections and tensors of a file and give it a checksum that is right."""

@@ -21,7 +21,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from .._building import check_module
-from ._file import ModelFileError, pack, unpack, write
+from ._file import ModelFileError, halve, pack, unpack, write
 from ._objects import Reader, Writer, add_estimator, as_part, from_part
 from ._values import Unknown
 
@@ -48,7 +48,7 @@ class Savable:
     def __setstate__(self, state):
         super().__setstate__({name: from_part(part) for name, part in state.items()})
 
-    def save(self, path):
+    def save(self, path, *, half_precision=False):
         """Write the fitted model to one file, which :func:`skflowfm.load` reads.
 
         A safetensors file with a description in JSON, without pickle. It replaces what
@@ -58,6 +58,10 @@ class Savable:
         ----------
         path : str or path-like
             Where to; by custom its name ends with ``.safetensors``.
+        half_precision : bool, default=False
+            Store the weights with 16 bits: half the size, to send and to keep. What is
+            loaded computes in single precision again, with weights rounded to three
+            digits, so its results differ a little. False keeps them to the bit.
 
         Raises
         ------
@@ -94,8 +98,11 @@ class Savable:
                 "numbers, texts, arrays, frames, containers of these or parts of "
                 f"skflowfm, got {error}. Change it, or save the model with joblib."
             ) from None
-        state = {"objects": writer.objects, "model": number}
-        write(path, pack({**summary(self), "state": state}, writer.tensors))
+        tensors, halved = writer.tensors, []
+        if half_precision:
+            tensors, halved = halve(tensors)
+        state = {"objects": writer.objects, "model": number, "halved": halved}
+        write(path, pack({**summary(self), "state": state}, tensors))
 
 
 def load(
@@ -104,7 +111,8 @@ def load(
     """Return the model that ``save`` wrote to a file.
 
     It gives the same results, to the bit with the same versions, device and number of
-    threads. It runs on its ``device`` if that is here, else on the CPU.
+    threads, unless it was saved with ``half_precision``. It runs on its ``device`` if
+    that is here, else on the CPU.
 
     Parameters
     ----------
@@ -158,7 +166,10 @@ def load(
     sections, tensors = unpack(path)
     reader = Reader(tensors, supplied)
     try:
-        model = reader.read(sections["state"]["objects"], sections["state"]["model"])
+        state = sections["state"]
+        for name in state.get("halved", []):
+            tensors[name] = tensors[name].float()
+        model = reader.read(state["objects"], state["model"])
         if not isinstance(model, Savable):
             raise ModelFileError("describes no estimator.")
     except ModelFileError as error:

@@ -14,13 +14,14 @@ import shutil
 from pathlib import Path
 
 import safetensors.torch
+import torch
 
 FORMAT = "skflowfm"
 FORMAT_VERSION = 1
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000  # as in safetensors
 METADATA = "__metadata__"
-BLOCK = 1 << 20
+MANY_VALUES = 24_000
 
 
 class ModelFileError(ValueError):
@@ -68,6 +69,23 @@ def pack(sections: dict, tensors: dict) -> bytes:
             f"got {len(encoded)}. Fit on shorter names, or save it with joblib."
         )
     return b"".join([len(encoded).to_bytes(LENGTH_BYTES, "little"), encoded, numbers])
+
+
+def halve(tensors: dict) -> tuple[dict, list]:
+    """Return the tensors, large ones in half precision, and the names of these.
+
+    Small ones stay: the stem's random kernels are among them, and which of two answers
+    most would flip. So do those with values that half precision does not reach.
+    """
+    largest = torch.finfo(torch.float16).max
+    halved = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.dtype == torch.float32
+        and tensor.numel() >= MANY_VALUES
+        and tensor.abs().max() < largest
+    ]
+    return {**tensors, **{name: tensors[name].half() for name in halved}}, halved
 
 
 def unpack(path) -> tuple[dict, dict]:
