@@ -2,8 +2,10 @@
 
 A default `FlowFMTransformer` is fitted on simulated windows and on a table, then saved
 by `save`, joblib and skops (extra `dev`; left out without it). Sizes are shares of the
-weights and buffers as plain float32. Each load runs in a process of its own: CPU
-seconds from there on where torch is imported to the first row's representation.
+weights and buffers as plain float32. With ``half_precision`` the representation is a
+little different: the table has the root mean square of that, as a share of the
+components' deviation. Each load runs in a process of its own: CPU seconds from where
+torch is imported to the first row's representation.
 
     python benchmarks/persistence.py
 """
@@ -22,7 +24,7 @@ import numpy as np
 import pandas as pd
 from _common import print_environment, write_rows
 
-from skflowfm import FlowFMTransformer
+from skflowfm import FlowFMTransformer, load
 from skflowfm.datasets import make_wearable
 
 N_TIMESTEPS, N_FEATURES = 300, 20
@@ -67,7 +69,8 @@ def size_of_skops(model):
 
 def measure(kind, n, max_steps, repeats):
     """Sizes and seconds of one model, as a dict."""
-    model = FlowFMTransformer(max_steps=max_steps, random_state=0).fit(data_of(kind, n))
+    X = data_of(kind, n)
+    model = FlowFMTransformer(max_steps=max_steps, random_state=0).fit(X)
     weights = sum(tensor.nbytes for tensor in model.module_.state_dict().values())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
@@ -80,12 +83,18 @@ def measure(kind, n, max_steps, repeats):
             subprocess.run(command, check=True, capture_output=True, text=True).stdout
             for _ in range(repeats)
         ]
+        model.save(path, half_precision=True)
+        half, halved = path.stat().st_size, load(path)
+    Z = model.transform(X)
+    error = np.sqrt(((halved.transform(X) - Z) ** 2).mean() / Z.var(axis=0).mean())
     seconds = np.median([json.loads(line) for line in printed], axis=0)
     columns = "import_cpu_s", "load_cpu_s", "predict_cpu_s", "total_cpu_s"
     return {
         "model": kind,
         "weights_mb": round(weights / 1e6, 3),
         "file_ratio": round(size / weights, 4),
+        "half_ratio": round(half / weights, 4),
+        "half_error": float(f"{error:.2g}"),
         "joblib_ratio": round(size_of_joblib(model) / weights, 4),
         "skops_ratio": round(size_of_skops(model) / weights, 4),
         "save_cpu_s": round(save, 3),
