@@ -9,11 +9,8 @@ from ._columns import Columns, as_codes
 from ._generation import (
     ROWS_AT_A_TIME,
     RepresentationDensity,
-    check_quality,
-    choose_stop,
     decode,
     represent,
-    steps_of,
 )
 from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
 from ._onnx import Exportable
@@ -29,6 +26,7 @@ from ._resampling import (
     rows_like,
     rows_to_add,
 )
+from ._steps import check_quality, choose_stop, steps_of
 from ._validation import (
     Rows,
     check_bounds,

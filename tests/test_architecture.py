@@ -33,6 +33,7 @@ LAYERS = {
     "_imputation": 2,
     "_positives": 2,
     "_resampling": 2,
+    "_steps": 2,
     "_training": 2,
     "_validation": 2,
     "_augmentation": 3,

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import skflowfm._generation as generation
+import skflowfm._steps as steps
 from skflowfm._building import build_model
 from skflowfm._generation import (
     BLOCK,
-    STOPS,
     STREAMS,
     Steps,
-    choose_stop,
     counter_uniform,
     decode,
     flow_shape,
@@ -24,8 +23,8 @@ from skflowfm._generation import (
     represent,
     score,
     source_rows,
-    steps_of,
 )
+from skflowfm._steps import STOPS, choose_stop, steps_of
 from skflowfm._validation import Rows
 from skflowfm.ode import SOLVERS, integrate
 
@@ -284,14 +283,14 @@ def test_the_stop_with_the_right_spectra_is_chosen(monkeypatch, best):
     """At all other stops the windows come out twice as large, or half."""
     rows = Rows(normal(40, 2, 30).numpy())
 
-    def drawn(model, z, row_shape, seed, steps):
-        size = 2.0 if steps.stop < best else 1.0 if steps.stop == best else 0.5
+    def drawn(model, z, row_shape, seed, solved):
+        size = 2.0 if solved.stop < best else 1.0 if solved.stop == best else 0.5
         return rows[torch.arange(40)] * size
 
-    monkeypatch.setattr(generation, "decode", drawn)
+    monkeypatch.setattr(steps, "decode", drawn)
     assert choose_stop(model_of((2, 30)), rows, 8, seed=0) == best
 
 
 def test_tables_are_solved_to_the_end(monkeypatch):
-    monkeypatch.setattr(generation, "decode", None)
+    monkeypatch.setattr(steps, "decode", None)
     assert choose_stop(None, Rows(np.zeros((5, 3), np.float32)), 8, seed=0) == 1
