@@ -275,13 +275,13 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
 
         Returns
         -------
-        logits : ndarray of shape (n,) or (n, n_classes)
+        logits : ndarray of shape (n,) or (n, n_classes), float32
         """
         logits = self._answers(X).numpy()
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X):
-        """Return the probability of each class, ndarray of shape (n, n_classes)."""
+        """Return the probability of each class, (n, n_classes) of float32."""
         return self._answers(X).softmax(dim=1).numpy()
 
     def predict(self, X):

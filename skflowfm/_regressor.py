@@ -121,5 +121,5 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
         return regression_head(z.numpy(), labelled.target.double().numpy())
 
     def predict(self, X):
-        """Return the predicted number for each row, ndarray of shape (n,)."""
+        """Return the predicted number for each row, (n,) of float32."""
         return self._answers(X)[:, 0].numpy()
