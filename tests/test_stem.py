@@ -13,7 +13,7 @@ from skflowfm.nets.kernels import (
     zero_sum_kernels,
 )
 from skflowfm.nets.layers import initialise
-from skflowfm.nets.stem import StatisticsBlock
+from skflowfm.nets.stem import StatisticsBlock, power_spectrum
 
 
 def normal(*shape, seed=0):
@@ -153,8 +153,9 @@ def test_statistics_of_a_sine():
     assert crossings.item() * n / 2 == pytest.approx(2 * cycles, abs=1)
     assert skewness.item() == pytest.approx(0, abs=1e-4)
     assert kurtosis.item() ** 2 == pytest.approx(1.5, rel=1e-3)
+    share = power_spectrum(unit) / n**2
     bands, entropy, centroid, peak = (
-        part[0, 0] for part in block._spectrum(unit, scale)
+        part[0, 0] for part in block._spectrum(share, scale)
     )
     one_line = 0.5  # of the variance: the other half lies at negative frequency
     assert peak.item() == pytest.approx(one_line, rel=1e-4)
