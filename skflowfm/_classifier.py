@@ -12,14 +12,12 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from ._finetuning import (
     Labelled,
     Tuned,
-    answers,
     features_of,
     logistic_head,
     part_of_the_way,
     represent_features,
     tune,
 )
-from ._generation import represent
 from ._onnx import Exportable
 from ._pretrained import fitted_transformer, inner_transformer, new_transformer
 from ._resampling import check_labels
@@ -32,6 +30,7 @@ from ._validation import (
     check_rows,
     seed_of,
 )
+from ._wide import answers, widened
 from .persistence import Savable
 
 STRATEGIES = "head", "full", "scratch"
@@ -74,9 +73,14 @@ class FineTuned(Exportable, Savable, BaseEstimator):
         features = features_of(model, rows, labelled.index)
         head, penalty = self._fit_head(represent_features(model, features), labelled)
         self.head_ = place(head, self.transformer_.device_)
-        if self.strategy == "head":
-            return
-        n = len(labelled)
+        if self.strategy != "head":
+            self._train(features, labelled, penalty, seed)
+        head = self._finish(rows, labelled, seed)
+        self.head_ = place(head, self.transformer_.device_)
+
+    def _train(self, features, labelled, penalty, seed):
+        """Train encoder and head."""
+        model, n = self.transformer_.module_, len(labelled)
         keep = part_of_the_way(n, self._n_answers) if self.strategy == "full" else 1.0
         training = tune(
             Tuned(model, self.head_, penalty / n),
@@ -91,13 +95,17 @@ class FineTuned(Exportable, Savable, BaseEstimator):
         self.history_ = training.history.filter(regex="^(?!.*flow)")
         self.n_steps_, self.stopped_by_ = training.n_steps, training.stopped_by
 
+    def _finish(self, rows, labelled, seed):
+        """Return the head as it answers."""
+        return self.head_
+
     def _answers(self, X):
         """Return the head's output for each row, float32 as the representation is."""
         check_is_fitted(self)
         rows = check_rows(self, X, reset=False)
         model = self.transformer_.module_
-        parts = (represent(model, Rows(rows.array[part])) for part in rows.chunks())
-        return torch.cat([answers(self.head_, z) for z in parts])
+        parts = (Rows(rows.array[part]) for part in rows.chunks())
+        return torch.cat([answers(self.head_, model, part) for part in parts])
 
     def __setstate__(self, state):
         super().__setstate__(state)
@@ -269,6 +277,10 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     def _fit_head(self, z, labelled):
         codes, weight = labelled.target.numpy(), labelled.weight.numpy()
         return logistic_head(z.numpy(), codes, weight, self.C)
+
+    def _finish(self, rows, labelled, seed):
+        model, frozen = self.transformer_.module_, self.strategy == "head"
+        return widened(self.head_, model, rows, labelled, frozen, seed)
 
     def decision_function(self, X):
         """Return the logits of each row, of the second class over the first if binary.

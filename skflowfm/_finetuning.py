@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._draws import hold_out, private_generator
-from ._generation import LEAST_ROWS, TRANSFORM_BLOCK, device_of, filled
+from ._generation import TRANSFORM_BLOCK, device_of
 from ._training import Budget, train
 from .flow_matching import sample_source
 
@@ -136,12 +136,6 @@ def regression_head(z, target):
     head.centre.fill_(centre)
     head.scale.fill_(scale)
     return head, float(model.alpha_)
-
-
-def answers(head, z):
-    """Return what the head says about representations, on the CPU."""
-    with torch.inference_mode():
-        return head(filled(z, LEAST_ROWS).to(head.weight.device))[: len(z)].cpu()
 
 
 # ------------------------------------------------------------- training the encoder

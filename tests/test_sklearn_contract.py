@@ -59,9 +59,7 @@ def test_estimator_checks(estimator, check):
         FlowFMSampler(),
         AugmentedClassifier(),
         FlowFMClassifier(),
-        FlowFMClassifier(strategy="full"),
         FlowFMRegressor(),
-        FlowFMRegressor(strategy="full"),
     ],
     ids=lambda e: type(e).__name__,
 )

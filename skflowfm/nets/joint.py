@@ -213,6 +213,22 @@ class JointModel(nn.Module):
         """Return the representation of rows in the user's units (recognition)."""
         return self.axes(self.encode(self.stem(self.standardise(x))))
 
+    def evidence(self, x: Tensor, n_inputs: int) -> Tensor:
+        """Return z and, if a head takes more inputs than that, the stem's features.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Rows in the user's units.
+        n_inputs : int
+            ``n_components``, or with the features of all blocks of the stem.
+        """
+        if n_inputs == self.n_components:
+            return self.represent(x)
+        wide = self.stem.wide(self.standardise(x))
+        z = self.axes(self.encode(self.stem.components(wide)))
+        return torch.cat([z, wide], dim=1)
+
     def decode(
         self,
         components: Tensor,

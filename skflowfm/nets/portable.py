@@ -130,15 +130,18 @@ class PortableStem(nn.Module):
     def __init__(self, stem: Stem):
         super().__init__()
         kernels, competition, statistics = stem.blocks
-        self.stem = stem
+        self.stem, self.components = stem, stem.components
         self.kernels = PortableKernels(kernels)
         self.competition = PortableCompetition(competition)
         self.statistics = PortableStatistics(statistics, stem.row_shape[1])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def wide(self, x: Tensor) -> Tensor:
+        """Return the standardised features of all blocks, (n, n_wide)."""
         blocks = self.kernels, self.competition, self.statistics
-        wide = torch.cat([block(x) for block in blocks], dim=1)
-        return self.stem.components(self.stem.standardised(wide))
+        return self.stem.standardised(torch.cat([block(x) for block in blocks], dim=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.components(self.wide(x))
 
 
 def portable(model: JointModel) -> JointModel:
@@ -184,7 +187,7 @@ class Classifier(Piece):
     outputs = "logits", "probabilities"
 
     def forward(self, X: Tensor) -> tuple[Tensor, ...]:
-        logits = self.head(self.model.represent(X))
+        logits = self.head(self.model.evidence(X, self.head.in_features))
         return logits, logits.softmax(dim=1)
 
 

@@ -172,5 +172,9 @@ class Stem(nn.Module):
         self.scale.copy_(deviation.masked_fill(constant, float("inf")))
         self.components.fit(self.standardised(wide))
 
+    def wide(self, x: Tensor) -> Tensor:
+        """Return the standardised features of all blocks, (n, n_wide)."""
+        return self.standardised(self.blocks_of(x))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.components(self.standardised(self.blocks_of(x)))
+        return self.components(self.wide(x))

@@ -1,0 +1,96 @@
+"""What the components of z leave out: a ridge classifier on all features of the stem.
+
+A logistic regression on z needs few labels, thousands of features under a ridge
+penalty use many better, and the two err on different rows. The mean of both logits is a
+linear function again, so it makes one head.
+"""
+
+import numpy as np
+import torch
+from sklearn.linear_model import RidgeClassifierCV
+
+from ._finetuning import LogisticHead, with_weights
+from ._generation import LEAST_ROWS, TRANSFORM_BLOCK, device_of, filled
+from .nets import Stem
+
+MOST_ROWS = 2000
+ALPHAS = np.logspace(-5, 2, 15)
+SHARPNESS = 6.0
+
+
+def answers(head, model, rows) -> torch.Tensor:
+    """Return what a head on z, or on z and the stem's features, says; on the CPU.
+
+    A few rows are filled up, as in :func:`~skflowfm._generation.represent`.
+    """
+    device = device_of(model)
+    out = [torch.empty(0, head.out_features)]
+    for start in range(0, len(rows), TRANSFORM_BLOCK):
+        with torch.inference_mode():
+            block = rows[start : start + TRANSFORM_BLOCK].to(device)
+            seen = model.evidence(filled(block, LEAST_ROWS), head.in_features)
+            out.append(head(seen)[: len(block)].cpu())
+    return torch.cat(out)
+
+
+def widened(head, model, rows, labelled, use_z: bool, seed: int):
+    """Return a head on z and the stem's features, or ``head`` if there is no stem.
+
+    Its logits are the mean of those of ``head`` and of a ridge classifier, whose
+    penalty is chosen by leaving one row out.
+
+    Parameters
+    ----------
+    head : LogisticHead
+        On z, fitted.
+    model : JointModel
+        Whose stem and, with ``use_z``, whose z the ridge classifier sees.
+    rows : Rows
+        All rows.
+    labelled : Labelled
+        Which of them have an answer, and which. At most some 2,000 are looked at,
+        every class as often as it comes.
+    use_z : bool
+        Whether the ridge classifier sees z too, with the variance that a block of the
+        stem has. Not where z was trained on these rows: they would look easy.
+    seed : int
+        Seeds the choice of rows.
+    """
+    if not isinstance(model.stem, Stem):
+        return head
+    codes = labelled.target.numpy()
+    some = some_of_each(codes, MOST_ROWS, seed)
+    d, n_wide = model.n_components, len(model.stem.mean)
+    seen = []
+    for part in labelled.index[some].split(TRANSFORM_BLOCK):
+        with torch.inference_mode():
+            block = rows[part].to(device_of(model))
+            seen.append(model.evidence(block, d + n_wide).cpu())
+    seen = torch.cat(seen).double().numpy()
+    scale = np.full(d + n_wide, len(model.stem.blocks) ** 0.5)
+    scale[:d] = float(model.axes.variance.sum().sqrt()) if use_z else np.inf
+    ridge = RidgeClassifierCV(ALPHAS)
+    ridge.fit(seen / scale, codes[some], labelled.weight.numpy()[some])
+    weight = np.atleast_2d(ridge.coef_) / scale
+    bias = np.atleast_1d(ridge.intercept_)
+    if len(weight) == 1:
+        weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
+    weight, bias = SHARPNESS * weight, SHARPNESS * bias
+    weight[:, :d] += head.weight.detach().cpu().numpy()
+    bias = bias + head.bias.detach().cpu().numpy()
+    return with_weights(LogisticHead, weight / 2, bias / 2)
+
+
+def some_of_each(codes, most: int, seed: int):
+    """Return positions of about ``most`` rows, each class in proportion, none left out.
+
+    All rows if they are not more.
+    """
+    if len(codes) <= most:
+        return np.arange(len(codes))
+    order = np.random.default_rng(seed).permutation(len(codes))
+    kept = []
+    for c in np.unique(codes):
+        of_class = order[codes[order] == c]
+        kept.append(of_class[: max(1, round(most * len(of_class) / len(codes)))])
+    return np.sort(np.concatenate(kept))
