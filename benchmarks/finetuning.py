@@ -123,7 +123,7 @@ class Precomputed:
 
     def on_features(self, transformer, classifier):
         """Return fit_predict of a classifier on features that are computed once."""
-        features = transformer.fit(self.X).transform(self.X)
+        features = transformer.fit(self.X, None).transform(self.X)
         features_test = transformer.transform(self.X_test)
         classifier = make_pipeline(classifier)
 
