@@ -23,7 +23,10 @@ hand-made statistics of the windows. Methods:
 * `weights` (`rare` only): `class_weight="balanced"` and no new rows;
 * `jitter`: noise, scaling and, of three channels, a small rotation of real windows;
 * `smote`: between neighbours, on flattened windows;
-* `flowfm`: `FlowFMSampler.fit_resample`;
+* `flowfm`: `FlowFMSampler.fit_resample` of the labelled windows;
+* `flowfm pool` (`few` only): the same with all training windows as `X_unlabelled`;
+* `likely windows` (`few` only): no generation, training windows themselves with the
+  classes that `flowfm pool` takes them for: what the labels are worth without it;
 
 and, to find out what could be better, on request:
 
@@ -65,6 +68,7 @@ from sklearn import datasets
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, recall_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -73,7 +77,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import Bunch
 
-from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer
+from skflowfm import (
+    AugmentedClassifier,
+    FlowFMClassifier,
+    FlowFMSampler,
+    FlowFMTransformer,
+)
 from skflowfm.metrics import precision_recall
 
 STUDIES = ("few", "rare", "harmless")
@@ -137,20 +146,36 @@ def smote_rows(task):
     return smote(task, task.seed)
 
 
-def flowfm(task):
+def flowfm(task, X_unlabelled=None):
     """`fit_resample` of the frozen flow; the labelled rows must come back first."""
     have = dict(zip(*np.unique(task.y, return_counts=True), strict=True))
     totals = {c: n + int(have[c]) for c, n in task.counts.items()}
     sampler = clone(task.sampler).set_params(
         sampling_strategy=totals, random_state=task.seed
     )
-    X, y = sampler.fit_resample(task.X, task.y)
+    X, y = sampler.fit_resample(task.X, task.y, X_unlabelled=X_unlabelled)
     task.stop = sampler.stop_
     n = len(task.y)
     assert np.array_equal(X[:n], task.X)
     assert np.array_equal(y[:n], task.y)
     assert sampler.n_synthetic_ == len(y) - n
     return X[n:], y[n:]
+
+
+def flowfm_pool(task):
+    """The same, with the training windows without their labels."""
+    return flowfm(task, task.all)
+
+
+def likely_windows(task):
+    """Windows without labels, with the class that a classifier gives them."""
+    rng = np.random.default_rng([task.seed, 3])
+    model = FlowFMClassifier(FrozenEstimator(task.sampler.transformer_))
+    likely = model.fit(task.X, task.y).predict(task.all)
+    X, y = np.concatenate([task.X, task.all]), np.concatenate([task.y, likely])
+    rows = [rng.choice(np.flatnonzero(y == c), n) for c, n in task.counts.items()]
+    rows = np.concatenate(rows)
+    return X[rows], y[rows]
 
 
 def flowfm_stop(task):
@@ -199,13 +224,16 @@ METHODS = {
     "jitter": jitter_and_rotate,
     "smote": smote_rows,
     "flowfm": flowfm,
+    "flowfm pool": flowfm_pool,
+    "likely windows": likely_windows,
     "flowfm stop": flowfm_stop,
     "variants": variants,
     "variants near": variants_near,
     "variants jittered": variants_jittered,
     "near windows": near_windows,
 }
-DEFAULT_METHODS = ("nothing", "weights", "jitter", "smote", "flowfm")
+FEW_ONLY = ("flowfm pool", "likely windows")
+DEFAULT_METHODS = ("nothing", "weights", "jitter", "smote", "flowfm", *FEW_ONLY)
 
 
 # ------------------------------------------------------------- the first two studies
@@ -255,6 +283,8 @@ def run_rare(data, split_seed, options):
                 "seed": seed,
             }
             for method in options.methods:
+                if method in FEW_ONLY:
+                    continue
                 scores = score_method(split, task, method, rare=rare)
                 record(options, {**where, "method": method}, scores)
             scores = score_all(split, split.features, split.y, seed, rare)
@@ -344,7 +374,7 @@ def score_method(split, task, method, rare=None, judge=None):
             out |= about_new_rows(split, X_new, new, y_new, judge)
             only = score_all(split, new, y_new, task.seed)
             out |= {(name, "added_rows_only"): f1 for (name, _), f1 in only.items()}
-    if method == "flowfm":
+    if method in ("flowfm", "flowfm pool"):
         out["", "stop"] = task.stop
     weight = "balanced" if method == "weights" else None
     return out | score_all(split, features, y, task.seed, rare, weight)
@@ -474,17 +504,19 @@ def against_best(rows, index):
 
     The best is the one with the largest mean, which favours it a little.
     """
+    ours = [m for m in ("flowfm", "flowfm pool") if m in set(rows.m)]
     rivals = [m for m in ("nothing", "weights", "jitter", "smote") if m in set(rows.m)]
     lines = []
     for keys, part in rows.groupby(index, sort=False):
         scores = part.pivot_table("value", ["split", "seed", "case"], "m", dropna=True)
         known = [m for m in rivals if m in scores]
-        if "flowfm" not in scores or not known:
+        if not known:
             continue
         best = scores[known].mean().idxmax()
-        difference = interval(scores["flowfm"] - scores[best])
-        lines.append([*keys, best, len(scores), difference])
-    columns = [*index, "best of the others", "pairs", "flowfm minus it"]
+        for method in ours:
+            difference = interval(scores[method] - scores[best])
+            lines.append([*keys, method, best, len(scores), difference])
+    columns = [*index, "method", "best of the others", "pairs", "method minus it"]
     return pd.DataFrame(lines, columns=columns).set_index(index)
 
 
@@ -556,7 +588,7 @@ def parse_arguments():
     add("--totals", nargs="+", type=int, default=[100], help="rows per class in few")
     add("--rare-classes", type=int, default=3, help="how many are cut in turn")
     add("--max-windows", type=int, help="a random subset, for a quick look")
-    add("--max-steps", type=int, default=600, help="training steps in few and rare")
+    add("--max-steps", type=int, help="training steps in few and rare")
     add("--max-time", type=float, help="seconds of training in few and rare")
     add("--small-steps", type=int, default=100, help="training steps in harmless")
     add("--small-windows", type=int, default=200, help="of each file in harmless")
@@ -590,7 +622,8 @@ def run_studies(options):
             print(f"\nharmless: budget of {options.small_steps} steps", flush=True)
             run_harmless(options)
         else:
-            print(f"\n{study}: budget of {options.max_steps} steps", flush=True)
+            budget = options.max_steps or "default"
+            print(f"\n{study}: budget of steps: {budget}", flush=True)
             run_on_files({"few": run_few, "rare": run_rare}[study], options)
 
 

@@ -204,9 +204,19 @@ class RepresentationDensity:
         Factor between the encoder's z and these representations; scales the noise.
     seed : int
         Seed of the fit.
+    n_parents : int, default=None
+        How many of the rows, from the first, count as parents; None is all.
     """
 
-    def __init__(self, z: torch.Tensor, codes: torch.Tensor, gain: float, seed: int):
+    def __init__(
+        self,
+        z: torch.Tensor,
+        codes: torch.Tensor,
+        gain: float,
+        seed: int,
+        n_parents: int | None = None,
+    ):
+        self.n_parents = len(z) if n_parents is None else n_parents
         self.index = [
             torch.nonzero(codes == c)[:, 0] for c in range(int(codes.max()) + 1)
         ]
@@ -282,13 +292,14 @@ class RepresentationDensity:
         return z + diversity * uniform[:, 1:] * (partner - z)
 
     def parents(self, z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Return the position of the nearest fitted row of its class for each z."""
+        """Return the position of the nearest parent of its class for each z."""
         out = torch.empty(len(z), dtype=torch.long)
         for c in codes.unique().tolist():
             here = torch.nonzero(codes == c)[:, 0]
+            own = self.index[c] < self.n_parents
+            index, rows = self.index[c][own], self.rows[c][own]
             for part in here.split(ROWS_AT_A_TIME):
-                nearest = torch.cdist(z[part], self.rows[c]).argmin(dim=1)
-                out[part] = self.index[c][nearest]
+                out[part] = index[torch.cdist(z[part], rows).argmin(dim=1)]
         return out
 
     def draw_codes(self, n: int, seed: int) -> torch.Tensor:

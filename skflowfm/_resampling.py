@@ -8,6 +8,8 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
+from ._validation import check_length
+
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
 
 
@@ -194,6 +196,15 @@ def rows_like(new: np.ndarray, X):
         frame.columns = X.columns
         return frame
     return cast_like(new, np.asarray(X).dtype)
+
+
+def checked_labels(y, n: int):
+    """Return labels as an array of length ``n``, or None if there are none."""
+    if y is None:
+        return None
+    y = np.asarray(check_labels(y))
+    check_length("y", y, n)
+    return y
 
 
 def append_rows(old, new):

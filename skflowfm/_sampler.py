@@ -6,12 +6,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._columns import Columns, as_codes
-from ._generation import (
-    ROWS_AT_A_TIME,
-    RepresentationDensity,
-    decode,
-    represent,
-)
+from ._conditions import density_of
+from ._generation import ROWS_AT_A_TIME, decode, represent
 from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
 from ._onnx import Exportable
 from ._pretrained import fitted_transformer
@@ -20,6 +16,7 @@ from ._resampling import (
     as_container,
     check_labels,
     check_new_counts,
+    checked_labels,
     codes_of,
     labels_like,
     labels_of,
@@ -31,7 +28,6 @@ from ._validation import (
     Rows,
     check_bounds,
     check_count,
-    check_length,
     check_number,
     check_rows,
     seed_of,
@@ -144,7 +140,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         self.bounds = bounds
         self.random_state = random_state
 
-    def fit(self, X, y=None, *, groups=None):
+    def fit(self, X, y=None, *, groups=None, X_unlabelled=None):
         """Train the transformer unless it is frozen, then fit q(z) or q(z | y).
 
         Parameters
@@ -155,33 +151,40 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         y : array-like of shape (n,), default=None
             Class labels. Without them ``sample`` cannot ask for classes.
         groups : array-like of shape (n,), default=None
-            Passed to the transformer; see :meth:`FlowFMTransformer.fit`.
+            Passed to the transformer; see :meth:`FlowFMTransformer.fit`. With
+            ``X_unlabelled`` of the rows of both, one after the other.
+        X_unlabelled : array-like with rows as in ``X``, default=None
+            Further rows of the same classes. The transformer is trained on them too,
+            and each counts for q as one of the class that a linear classifier, fitted
+            on ``X`` and ``y``, gives it, even if it is of none: where labels are few,
+            q then knows far more of a class than these few.
 
         Returns
         -------
         self : FlowFMSampler
         """
         n_evaluations = check_quality(self.quality, self.solver)
-        if y is not None:
-            y = np.asarray(check_labels(y))
         self._columns = Columns(X)
         coded = check_rows(self, as_codes(X), reset=True)
-        if y is not None:
-            check_length("y", y, len(coded))
+        y = checked_labels(y, len(coded))
         self._bounds = check_bounds(self.bounds, coded)
-        rows = Rows(self._columns.spread(coded.array))
+        rows, pool = (
+            Rows(self._columns.spread(coded.array)),
+            self._pool(X_unlabelled, y),
+        )
         seed = seed_of(self.random_state)
-        seen = rows.array if self._columns.categories else X
+        seen, all_rows = rows.array if self._columns.categories else X, rows
+        if pool is not None:
+            all_rows = Rows(np.concatenate([rows.array, pool.array]))
+            seen = all_rows.array
         self.transformer_ = fitted_transformer(self.transformer, seen, groups, seed)
-        self._fit_density(rows, y, seed)
-        self.stop_ = 1.0
+        model, self.stop_ = self.transformer_.module_, 1.0
+        self._density, self.classes_ = density_of(model, rows, y, pool, seed)
         if self.solver == "auto":
-            self.stop_ = choose_stop(
-                self.transformer_.module_, rows, n_evaluations, seed
-            )
+            self.stop_ = choose_stop(model, all_rows, n_evaluations, seed)
         return self
 
-    def fit_condition(self, X, y=None):
+    def fit_condition(self, X, y=None, *, X_unlabelled=None):
         """Fit q(z) or q(z | y) anew; no network is trained on rows.
 
         For labels that come after training, are corrected or change.
@@ -192,6 +195,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             Labelled rows; need not be those of ``fit``.
         y : array-like of shape (n,), default=None
             Their labels, which replace those of ``fit``.
+        X_unlabelled : array-like with rows as in ``fit``, default=None
+            As in ``fit``; may be the rows of ``fit``.
 
         Returns
         -------
@@ -199,10 +204,10 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         """
         check_is_fitted(self)
         rows = self._rows(X)
-        if y is not None:
-            y = np.asarray(check_labels(y))
-            check_length("y", y, len(rows))
-        self._fit_density(rows, y, seed_of(self.random_state))
+        y = checked_labels(y, len(rows))
+        model, pool = self.transformer_.module_, self._pool(X_unlabelled, y)
+        seed = seed_of(self.random_state)
+        self._density, self.classes_ = density_of(model, rows, y, pool, seed)
         return self
 
     def sample(self, n_samples=1, *, y=None, class_counts=None, random_state=None):
@@ -344,7 +349,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         drawn = complete(self.transformer_.module_, values, seed, n_evaluations)
         return put_in(X, self._finished(drawn), known)
 
-    def fit_resample(self, X, y, *, groups=None):
+    def fit_resample(self, X, y, *, groups=None, X_unlabelled=None):
         """Fit, and return ``X`` and ``y`` followed by new rows.
 
         Parameters
@@ -353,8 +358,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             Rows; come back first and unchanged, in the same dtype and container.
         y : array-like of shape (n,)
             Class labels.
-        groups : array-like of shape (n,), default=None
-            As in :meth:`fit`.
+        groups, X_unlabelled : array-like, default=None
+            As in :meth:`fit`; unlabelled rows do not come back.
 
         Returns
         -------
@@ -363,7 +368,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         """
         y = check_labels(y)
         wanted = rows_to_add(self.sampling_strategy, y)
-        self.fit(X, y, groups=groups)
+        self.fit(X, y, groups=groups, X_unlabelled=X_unlabelled)
         y_new = labels_of(wanted, self.classes_)
         codes, seed = codes_of(y_new, self.classes_), seed_of(self.random_state)
         codes = torch.from_numpy(codes)
@@ -379,17 +384,16 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             append_rows(y, labels_like(y_new, y)),
         )
 
-    def _fit_density(self, rows, y, seed):
-        """Fit q on the representations of ``rows``; sets classes_."""
-        module = self.transformer_.module_
-        z = represent(module, rows)
-        codes = torch.zeros(len(rows), dtype=torch.long)
-        self.classes_ = None
-        if y is not None:
-            self.classes_, inverse = np.unique(y, return_inverse=True)
-            codes = torch.from_numpy(inverse)
-        gain = float(module.axes.gain)
-        self._density = RepresentationDensity(z, codes, gain, seed)
+    def _pool(self, X_unlabelled, y):
+        """Return the rows without labels, or None."""
+        if X_unlabelled is None:
+            return None
+        if y is None:
+            raise ValueError("X_unlabelled needs y; without y put all rows in X.")
+        try:
+            return self._rows(X_unlabelled)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"X_unlabelled: {error}") from None
 
     def _check_labelled(self, name):
         if self.classes_ is None:

@@ -18,19 +18,24 @@ ALPHAS = np.logspace(-5, 2, 15)
 SHARPNESS = 6.0
 
 
-def answers(head, model, rows) -> torch.Tensor:
-    """Return what a head on z, or on z and the stem's features, says; on the CPU.
+def evidence(head, model, rows):
+    """Yield what a head sees of consecutive rows: z, and the stem's features if wide.
 
     A few rows are filled up, as in :func:`~skflowfm._generation.represent`.
     """
     device = device_of(model)
-    out = [torch.empty(0, head.out_features)]
     for start in range(0, len(rows), TRANSFORM_BLOCK):
+        block = rows[start : start + TRANSFORM_BLOCK].to(device)
         with torch.inference_mode():
-            block = rows[start : start + TRANSFORM_BLOCK].to(device)
             seen = model.evidence(filled(block, LEAST_ROWS), head.in_features)
-            out.append(head(seen)[: len(block)].cpu())
-    return torch.cat(out)
+        yield seen, len(block)
+
+
+def answers(head, model, rows) -> torch.Tensor:
+    """Return what a head says about rows, on the CPU."""
+    with torch.inference_mode():
+        parts = [head(seen)[:n].cpu() for seen, n in evidence(head, model, rows)]
+    return torch.cat([torch.empty(0, head.out_features), *parts])
 
 
 def widened(head, model, rows, labelled, use_z: bool, seed: int):

@@ -1,0 +1,63 @@
+"""From labelled rows, and others that are probably like them, to q(z | class)."""
+
+import numpy as np
+import torch
+
+from ._finetuning import Labelled, logistic_head
+from ._generation import RepresentationDensity, device_of, represent
+from ._training import place
+from ._wide import evidence, widened
+
+STRENGTH = 1.0
+
+
+def density_of(model, rows, y, pool, seed):
+    """Fit q(z) or q(z | class) on the representations of rows.
+
+    Parameters
+    ----------
+    model : JointModel
+        Trained.
+    rows : Rows
+        Rows, labelled or not.
+    y : ndarray of shape (n,) or None
+        Their labels.
+    pool : Rows or None
+        Rows without labels. Each is taken for one of the class that a linear
+        classifier on ``rows`` gives it.
+    seed : int
+        Seed of the fit.
+
+    Returns
+    -------
+    density : RepresentationDensity
+    classes : ndarray or None
+        Distinct labels in ascending order.
+    """
+    z, classes = represent(model, rows), None
+    codes = torch.zeros(len(rows), dtype=torch.long)
+    if y is not None:
+        classes, inverse = np.unique(y, return_inverse=True)
+        codes = torch.from_numpy(inverse)
+    n = len(z)
+    if pool is not None:
+        z_pool, likely = likely_classes(model, rows, z, codes, pool, seed)
+        z, codes = torch.cat([z, z_pool]), torch.cat([codes, likely])
+    gain = float(model.axes.gain)
+    return RepresentationDensity(z, codes, gain, seed, n_parents=n), classes
+
+
+def likely_classes(model, rows, z, codes, pool, seed):
+    """Return the representation and the likeliest class of each row of the pool."""
+    if not codes.any():
+        return represent(model, pool), torch.zeros(len(pool), dtype=torch.long)
+    labelled = Labelled(torch.arange(len(rows)), codes, torch.ones(len(rows)), None)
+    weight = labelled.weight.numpy()
+    head, _ = logistic_head(z.numpy(), codes.numpy(), weight, STRENGTH)
+    head = place(widened(head, model, rows, labelled, True, seed), device_of(model))
+    z_pool, likely = [], []
+    with torch.inference_mode():
+        for seen, n in evidence(head, model, pool):
+            z_pool.append(seen[:n, : model.n_components].cpu().clone())
+            likely.append(head(seen)[:n].argmax(dim=1).cpu())
+    return torch.cat(z_pool), torch.cat(likely)

@@ -1,0 +1,110 @@
+"""What unlabelled rows add to q(z | class)."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+from sklearn.frozen import FrozenEstimator
+
+from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer
+from skflowfm.datasets import make_wearable
+
+FEW, POOL = slice(0, 40), slice(40, 160)
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y, _ = make_wearable(160, n_timesteps=32, random_state=0, return_X_y=True)
+    return X, np.array(["still", "moving"])[(y > 2).astype(int)]
+
+
+@pytest.fixture(scope="module")
+def transformer(data):
+    return FlowFMTransformer(12, max_steps=40, random_state=0).fit(data[0])
+
+
+def sampler_on(transformer, **parameters):
+    settings = {"quality": 1, "random_state": 0}
+    return FlowFMSampler(FrozenEstimator(transformer), **(settings | parameters))
+
+
+def test_each_class_gets_the_rows_that_the_classifier_gives_it(data, transformer):
+    X, y = data
+    sampler = sampler_on(transformer).fit(X[FEW], y[FEW], X_unlabelled=X[POOL])
+    model = FlowFMClassifier(FrozenEstimator(transformer), random_state=0)
+    likely = model.fit(X[FEW], y[FEW]).predict(X[POOL])
+    shares = [np.mean(np.append(y[FEW], likely) == c) for c in sampler.classes_]
+    np.testing.assert_allclose(sampler._density.frequency, shares, atol=1e-6)
+    assert sampler.classes_.tolist() == ["moving", "still"]
+
+
+def test_rows_without_labels_show_how_far_a_class_reaches():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 300)
+    X = rng.normal(size=(600, 2)) * [1, 0.3] + np.where(y, 5, -5)[:, None] * [0, 1]
+    edge = np.concatenate(
+        [np.argsort(X[:300, 0])[:8], 300 + np.argsort(X[300:, 0])[:8]]
+    )
+    transformer = FlowFMTransformer(2, max_steps=400, random_state=0).fit(X)
+    sampler = sampler_on(transformer, quality=8).fit(X[edge], y[edge])
+    narrow = sampler.sample(y=np.repeat([0, 1], 200))
+    sampler.fit_condition(X[edge], y[edge], X_unlabelled=X)
+    wide = sampler.sample(y=np.repeat([0, 1], 200))
+    for c, level in ((0, -5), (1, 5)):
+        rows = slice(200 * c, 200 * (c + 1))
+        assert narrow[rows, 0].mean() < -1.5  # all that the labelled rows show
+        assert abs(wide[rows, 0].mean()) < 0.4
+        assert wide[rows, 0].std() == pytest.approx(1, abs=0.25)
+        assert wide[rows, 1].mean() == pytest.approx(level, abs=1)
+
+
+def test_only_labelled_rows_are_parents(data, transformer):
+    X, y = data
+    totals = {"still": 70, "moving": 60}
+    sampler = sampler_on(transformer, sampling_strategy=totals)
+    X_all, y_all = sampler.fit_resample(X[FEW], y[FEW], X_unlabelled=X[POOL])
+    np.testing.assert_array_equal(X_all[:40], X[FEW])
+    assert {c: int(np.sum(y_all == c)) for c in totals} == totals
+    assert sampler.parent_indices_.max() < 40
+    np.testing.assert_array_equal(y[FEW][sampler.parent_indices_], y_all)
+
+
+def test_a_new_transformer_learns_from_all_rows(data):
+    X, y = data
+    untrained = FlowFMTransformer(8, max_steps=5, random_state=0)
+    sampler = FlowFMSampler(untrained, quality=1)
+    sampler.fit(X[FEW], y[FEW], X_unlabelled=X[POOL], groups=np.arange(160) % 8)
+    known = untrained.fit(X, groups=np.arange(160) % 8)
+    found = sampler.transformer_.transform(X)
+    np.testing.assert_array_equal(found, known.transform(X))
+
+
+def test_labels_may_come_later(data, transformer):
+    X, y = data
+    at_once = sampler_on(transformer).fit(X[FEW], y[FEW], X_unlabelled=X)
+    later = sampler_on(transformer).fit(X)
+    later.fit_condition(X[FEW], y[FEW], X_unlabelled=X)
+    settings = {"class_counts": {"moving": 5, "still": 4}}
+    for a, b in zip(at_once.sample(**settings), later.sample(**settings), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_with_one_class_all_rows_are_of_it(data, transformer):
+    X = data[0]
+    sampler = sampler_on(transformer).fit(X[:3], ["a"] * 3, X_unlabelled=X[POOL])
+    assert len(sampler._density.rows[0]) == 3 + 120
+
+
+def test_what_is_no_pool_is_refused(data, transformer):
+    X, y = data
+    sampler = sampler_on(transformer)
+    with pytest.raises(ValueError, match="X_unlabelled needs y"):
+        sampler.fit(X, X_unlabelled=X)
+    with pytest.raises(
+        ValueError, match=r"X_unlabelled: X must have rows of shape \(3, 32\)"
+    ):
+        sampler.fit(X[FEW], y[FEW], X_unlabelled=X[POOL, :, :20])
+    table, target = load_wine(return_X_y=True)
+    with pytest.raises(ValueError, match=r"X_unlabelled: .*features"):
+        sampler_on(FlowFMTransformer(2, max_steps=1).fit(table)).fit(
+            table[:50], target[:50], X_unlabelled=table[50:, :4]
+        )
