@@ -127,6 +127,12 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     stays near the frozen one, with many it takes what training found. Compare the two
     on people of your own: which is better depends on the data.
 
+    The encoder of windows stands on some thousands of fixed features, of which z keeps
+    the leading components. A ridge classifier on all of them [1]_ joins the head: the
+    logits are the mean of both. It is fitted on at most about 2,000 labelled rows, its
+    penalty is chosen by leaving one row out, and it errs on other rows than the
+    logistic regression does. Tables, and encoders of your own, have z alone.
+
     Parameters
     ----------
     transformer : FlowFMTransformer, FrozenEstimator of one or path, default=None
@@ -139,8 +145,8 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         transformer stay those that others use; safest with few people. "full" trains
         it too. "scratch" does so without pretraining, to see what that is worth.
     C : float, default=1.0
-        Inverse strength of the head's penalty, as in ``LogisticRegression``. Smaller
-        is smoother, for few or doubtful labels.
+        Inverse strength of the penalty of the logistic regression on z, as in
+        ``LogisticRegression``. Smaller is smoother, for few or doubtful labels.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss; "balanced" is inversely proportional to its
         frequency among the labelled rows.
@@ -164,7 +170,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         The transformer, fine-tuned unless the strategy is "head". Its velocity field
         is that of pretraining: for generation use the transformer that you passed.
     head_ : nn.Linear
-        Logits from representations.
+        Logits from z or, for windows, from z and the features that it stands on.
     n_labelled_ : int
         How many rows had a label.
     history_ : DataFrame
@@ -183,6 +189,11 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     -----
     Rows whose label is -1 are unlabelled, as in ``sklearn.semi_supervised``: they serve
     pretraining alone. With only one other class, -1 is a class.
+
+    References
+    ----------
+    .. [1] A. Dempster, D. F. Schmidt and G. I. Webb, "MiniRocket", KDD 2021: a ridge
+           classifier on random convolutions of time series.
 
     Examples
     --------
