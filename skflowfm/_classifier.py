@@ -129,9 +129,10 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
 
     The encoder of windows stands on some thousands of fixed features, of which z keeps
     the leading components. A ridge classifier on all of them [1]_ joins the head: the
-    logits are the mean of both. It is fitted on at most about 2,000 labelled rows, its
-    penalty is chosen by leaving one row out, and it errs on other rows than the
-    logistic regression does. Tables, and encoders of your own, have z alone.
+    logits are a mean of both, in which its weight grows with the labelled rows. It is
+    fitted on at most about 2,000 of these, its penalty is chosen by leaving one row
+    out, and it errs on other rows than the logistic regression does. Tables, and
+    encoders of your own, have z alone.
 
     Parameters
     ----------

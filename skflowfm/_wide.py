@@ -1,8 +1,8 @@
 """What the components of z leave out: a ridge classifier on all features of the stem.
 
 A logistic regression on z needs few labels, thousands of features under a ridge
-penalty use many better, and the two err on different rows. The mean of both logits is a
-linear function again, so it makes one head.
+penalty use many better, and the two err on different rows. A weighted mean of both
+logits is a linear function again, so it makes one head.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from .nets import Stem
 
 MOST_ROWS = 2000
 ALPHAS = np.logspace(-5, 2, 15)
-SHARPNESS = 6.0
+SHARPNESS, TRUSTED_ROWS = 6.0, 10
 
 
 def evidence(head, model, rows):
@@ -41,8 +41,9 @@ def answers(head, model, rows) -> torch.Tensor:
 def widened(head, model, rows, labelled, use_z: bool, seed: int):
     """Return a head on z and the stem's features, or ``head`` if there is no stem.
 
-    Its logits are the mean of those of ``head`` and of a ridge classifier, whose
-    penalty is chosen by leaving one row out.
+    Its logits are a mean of those of ``head`` and of six times what a ridge classifier
+    says, whose penalty is chosen by leaving one row out. Beside the head's, the ridge
+    classifier's weight is m / (m + 10), with m labelled rows for each class.
 
     Parameters
     ----------
@@ -80,10 +81,11 @@ def widened(head, model, rows, labelled, use_z: bool, seed: int):
     bias = np.atleast_1d(ridge.intercept_)
     if len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
-    weight, bias = SHARPNESS * weight, SHARPNESS * bias
+    share = len(codes) / (len(codes) + TRUSTED_ROWS * head.out_features)
+    weight, bias = share * SHARPNESS * weight, share * SHARPNESS * bias
     weight[:, :d] += head.weight.detach().cpu().numpy()
     bias = bias + head.bias.detach().cpu().numpy()
-    return with_weights(LogisticHead, weight / 2, bias / 2)
+    return with_weights(LogisticHead, weight / (1 + share), bias / (1 + share))
 
 
 def some_of_each(codes, most: int, seed: int):
