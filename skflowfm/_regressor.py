@@ -49,6 +49,11 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
     --------
     FlowFMClassifier : For classes.
 
+    Notes
+    -----
+    Predictions are float32, which has seven digits. Subtract an offset that is large
+    beside what varies, a year or a time stamp, from ``y`` before.
+
     Examples
     --------
     >>> from sklearn.datasets import load_diabetes
