@@ -198,6 +198,11 @@ def rows_like(new: np.ndarray, X):
     return cast_like(new, np.asarray(X).dtype)
 
 
+def like_frame(rows: np.ndarray, X):
+    """Return rows under the column names of ``X``, if it has any."""
+    return pd.DataFrame(rows, columns=X.columns) if hasattr(X, "columns") else rows
+
+
 def checked_labels(y, n: int):
     """Return labels as an array of length ``n``, or None if there are none."""
     if y is None:

@@ -20,6 +20,7 @@ from ._resampling import (
     codes_of,
     labels_like,
     labels_of,
+    like_frame,
     rows_like,
     rows_to_add,
 )
@@ -154,10 +155,9 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             Passed to the transformer; see :meth:`FlowFMTransformer.fit`. With
             ``X_unlabelled`` of the rows of both, one after the other.
         X_unlabelled : array-like with rows as in ``X``, default=None
-            Further rows of the same classes. The transformer is trained on them too,
-            and each counts for q as one of the class that a linear classifier, fitted
-            on ``X`` and ``y``, gives it, even if it is of none: where labels are few,
-            q then knows far more of a class than these few.
+            Further rows of the same classes; copied. The transformer learns from them,
+            and each counts for q as one of the class that a linear classifier on ``X``
+            and ``y`` gives it, even if it is of none. Helps where labels are few.
 
         Returns
         -------
@@ -167,21 +167,19 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         self._columns = Columns(X)
         coded = check_rows(self, as_codes(X), reset=True)
         y = checked_labels(y, len(coded))
-        self._bounds = check_bounds(self.bounds, coded)
-        rows, pool = (
-            Rows(self._columns.spread(coded.array)),
-            self._pool(X_unlabelled, y),
-        )
-        seed = seed_of(self.random_state)
-        seen, all_rows = rows.array if self._columns.categories else X, rows
+        n, pool = len(coded), self._pool(X_unlabelled, y)
         if pool is not None:
-            all_rows = Rows(np.concatenate([rows.array, pool.array]))
-            seen = all_rows.array
+            coded = Rows(np.concatenate([coded.array, pool.array]))
+            X = like_frame(coded.array, X)
+        self._bounds = check_bounds(self.bounds, coded)
+        rows, seed = self._spread(coded), seed_of(self.random_state)
+        seen = rows.array if self._columns.categories else X
         self.transformer_ = fitted_transformer(self.transformer, seen, groups, seed)
         model, self.stop_ = self.transformer_.module_, 1.0
-        self._density, self.classes_ = density_of(model, rows, y, pool, seed)
+        own, pool = Rows(rows.array[:n]), pool and Rows(rows.array[n:])
+        self._density, self.classes_ = density_of(model, own, y, pool, seed)
         if self.solver == "auto":
-            self.stop_ = choose_stop(model, all_rows, n_evaluations, seed)
+            self.stop_ = choose_stop(model, rows, n_evaluations, seed)
         return self
 
     def fit_condition(self, X, y=None, *, X_unlabelled=None):
@@ -196,7 +194,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         y : array-like of shape (n,), default=None
             Their labels, which replace those of ``fit``.
         X_unlabelled : array-like with rows as in ``fit``, default=None
-            As in ``fit``; may be the rows of ``fit``.
+            As in ``fit``, but may stay on disk; a row of ``X`` in it counts twice.
 
         Returns
         -------
@@ -206,7 +204,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         rows = self._rows(X)
         y = checked_labels(y, len(rows))
         model, pool = self.transformer_.module_, self._pool(X_unlabelled, y)
-        seed = seed_of(self.random_state)
+        pool, seed = pool and self._spread(pool), seed_of(self.random_state)
         self._density, self.classes_ = density_of(model, rows, y, pool, seed)
         return self
 
@@ -229,7 +227,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         -------
         X : ndarray of shape (n, n_channels, n_timesteps) or (n, n_features), float32
             A DataFrame where ``fit`` saw columns of categories. Without ``y`` and
-            ``class_counts``, classes come as often as in ``fit``.
+            ``class_counts``, classes come as often as in ``fit``, the pool's too.
         y : ndarray of shape (n,)
             Only with ``class_counts``.
 
@@ -385,15 +383,17 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         )
 
     def _pool(self, X_unlabelled, y):
-        """Return the rows without labels, or None."""
+        """Return the rows without labels, categories as codes, or None."""
         if X_unlabelled is None:
             return None
         if y is None:
             raise ValueError("X_unlabelled needs y; without y put all rows in X.")
         try:
-            return self._rows(X_unlabelled)
+            coded = self._columns.codes_of(X_unlabelled)
+            return check_rows(self, coded, reset=False)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"X_unlabelled: {error}") from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"X_unlabelled: {error}") from None
 
     def _check_labelled(self, name):
         if self.classes_ is None:
@@ -404,8 +404,10 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
 
     def _rows(self, X):
         """Return rows as the model sees them, checked against those of ``fit``."""
-        rows = check_rows(self, self._columns.codes_of(X), reset=False)
-        return Rows(self._columns.spread(rows.array))
+        return self._spread(check_rows(self, self._columns.codes_of(X), reset=False))
+
+    def _spread(self, coded):
+        return Rows(self._columns.spread(coded.array))
 
     def _draw(self, codes, seed, first=0):
         z = self._density.draw(torch.as_tensor(codes), seed, first)

@@ -21,14 +21,16 @@ SHARPNESS, TRUSTED_ROWS = 6.0, 10
 def evidence(head, model, rows):
     """Yield what a head sees of consecutive rows: z, and the stem's features if wide.
 
-    A few rows are filled up, as in :func:`~skflowfm._generation.represent`.
+    A few rows are filled up, as in :func:`~skflowfm._generation.represent`: those of
+    tables at once, windows when the costly part is done.
     """
     device = device_of(model)
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         block = rows[start : start + TRANSFORM_BLOCK].to(device)
         with torch.inference_mode():
-            seen = model.evidence(filled(block, LEAST_ROWS), head.in_features)
-        yield seen, len(block)
+            enough = filled(block, LEAST_ROWS) if block.ndim == 2 else block
+            seen = model.evidence(enough, head.in_features)
+        yield filled(seen, LEAST_ROWS), len(block)
 
 
 def answers(head, model, rows) -> torch.Tensor:
@@ -57,14 +59,16 @@ def widened(head, model, rows, labelled, use_z: bool, seed: int):
         Which of them have an answer, and which. At most some 2,000 are looked at,
         every class as often as it comes.
     use_z : bool
-        Whether the ridge classifier sees z too, with the variance that a block of the
-        stem has. Not where z was trained on these rows: they would look easy.
+        Whether the ridge classifier sees z too, with the variance that all blocks of
+        the stem have together. Not where z was trained on these rows: they would look
+        easy.
     seed : int
         Seeds the choice of rows.
     """
-    if not isinstance(model.stem, Stem):
-        return head
     codes = labelled.target.numpy()
+    lonely = len(codes) <= head.out_features  # nothing to choose a penalty with
+    if lonely or not isinstance(model.stem, Stem):
+        return head
     some = some_of_each(codes, MOST_ROWS, seed)
     d, n_wide = model.n_components, len(model.stem.mean)
     seen = []

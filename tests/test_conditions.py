@@ -1,11 +1,12 @@
 """What unlabelled rows add to q(z | class)."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_wine
 from sklearn.frozen import FrozenEstimator
 
-from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer
+from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer, load
 from skflowfm.datasets import make_wearable
 
 FEW, POOL = slice(0, 40), slice(40, 160)
@@ -94,6 +95,42 @@ def test_with_one_class_all_rows_are_of_it(data, transformer):
     assert len(sampler._density.rows[0]) == 3 + 120
 
 
+def test_bounds_are_those_of_all_rows(data, transformer):
+    X, y = data
+    sampler = sampler_on(transformer, bounds="data")
+    drawn = sampler.fit(X[:6], y[:6], X_unlabelled=X).sample(200)
+    low, high = X.min(axis=(0, 2)), X.max(axis=(0, 2))
+    assert (drawn.min(axis=(0, 2)) >= low.astype(np.float32)).all()
+    assert (drawn.max(axis=(0, 2)) > X[:6].max(axis=(0, 2))).any()
+    assert (drawn.max(axis=(0, 2)) <= high.astype(np.float32)).all()
+
+
+def test_frames_keep_their_names_and_categories():
+    X, y = load_wine(return_X_y=True, as_frame=True)
+    X = X.iloc[:, :4]
+    transformer = FlowFMTransformer(3, max_steps=5, random_state=0)
+    sampler = FlowFMSampler(transformer, quality=1, random_state=0)
+    sampler.fit(X[:90], y[:90], X_unlabelled=X[90:])
+    assert sampler.transformer_.feature_names_in_.tolist() == X.columns.tolist()
+    sampler_on(transformer.fit(X)).fit(X[:90], y[:90], X_unlabelled=X[90:])
+    strong = np.where(X["alcohol"] > 13, "yes", "no")
+    X = X.assign(strong=pd.Categorical(strong))
+    sampler = FlowFMSampler(transformer, quality=1, random_state=0)
+    sampler.fit(X[:90], y[:90], X_unlabelled=X[90:])
+    drawn = sampler.sample(5)
+    assert drawn.dtypes["strong"] == X.dtypes["strong"]
+    sampler.fit_condition(X[:90], y[:90], X_unlabelled=X[90:])
+    assert sampler.sample(5).equals(drawn)
+
+
+def test_a_saved_sampler_draws_the_same(data, transformer, tmp_path):
+    X, y = data
+    sampler = sampler_on(transformer).fit(X[FEW], y[FEW], X_unlabelled=X[POOL])
+    sampler.save(tmp_path / "sampler.safetensors")
+    again = load(tmp_path / "sampler.safetensors")
+    np.testing.assert_array_equal(again.sample(9), sampler.sample(9))
+
+
 def test_what_is_no_pool_is_refused(data, transformer):
     X, y = data
     sampler = sampler_on(transformer)
@@ -103,6 +140,8 @@ def test_what_is_no_pool_is_refused(data, transformer):
         ValueError, match=r"X_unlabelled: X must have rows of shape \(3, 32\)"
     ):
         sampler.fit(X[FEW], y[FEW], X_unlabelled=X[POOL, :, :20])
+    with pytest.raises(ValueError, match="X_unlabelled: Found array with 0 sample"):
+        sampler.fit(X[FEW], y[FEW], X_unlabelled=X[:0])
     table, target = load_wine(return_X_y=True)
     with pytest.raises(ValueError, match=r"X_unlabelled: .*features"):
         sampler_on(FlowFMTransformer(2, max_steps=1).fit(table)).fit(

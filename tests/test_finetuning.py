@@ -151,6 +151,27 @@ def test_the_head_weighs_classes_as_its_parts_do(data, pretrained, kind, weight)
     np.testing.assert_allclose(logits, known, atol=2e-3)
 
 
+def test_after_training_the_ridge_does_not_see_z(data, pretrained, monkeypatch):
+    seen = []
+    original = RidgeClassifierCV.fit
+
+    def fit(self, X, *args, **kwargs):
+        seen.append(np.abs(X[:, :12]).max())
+        return original(self, X, *args, **kwargs)
+
+    monkeypatch.setattr(RidgeClassifierCV, "fit", fit)
+    classifier(pretrained, max_steps=5).fit(data[0], data[1])
+    classifier(pretrained, strategy="head").fit(data[0], data[1])
+    assert seen[0] == 0 < seen[1]
+
+
+def test_with_one_row_of_each_class_there_is_no_ridge(data, pretrained):
+    X, y, _ = data
+    first = [np.flatnonzero(y == c)[0] for c in np.unique(y)]
+    model = classifier(pretrained, strategy="head").fit(X[first], y[first])
+    assert model.head_.in_features == 12
+
+
 @pytest.mark.parametrize("n", [5, 400, 3000])
 def test_the_rows_that_a_ridge_sees_have_all_classes_in_proportion(n):
     codes = np.repeat([0, 1, 2], [6 * n, 3 * n, 1])
