@@ -14,14 +14,22 @@ labels; then a few labels per class are shown, and six classifiers are fitted on
     python benchmarks/finetuning.py --data adl_wrist.npz hapt_waist.npz --seeds 0 1 2
 
 `--pretrain FILE.npz ...` asks about transfer: a model is pretrained on the windows of
-other data sets, and the methods `transfer full` and `transfer head` start from it.
+other data sets. With each of the strategies,
+
+* `transfer head`, `transfer full` start from it;
+* `continued head`, `continued full` from what it becomes when it goes on learning from
+  the windows that `head` and `full` are pretrained on;
+
+and `labelled head` is for comparison: pretrained on the labelled windows alone.
 
 Seed s leaves out fold s of five, and seeds everything. One row per (dataset, method,
 labels, seed, draw, person): macro-F1 over the classes of that person, and the seconds
-of fitting. `--models DIR` keeps pretrained models, so that another run starts there.
+of fitting. `--models DIR` keeps pretrained models, so that another run starts there;
+`--methods` runs some of the methods.
 """
 
 import argparse
+import copy
 import sys
 import time
 from pathlib import Path
@@ -42,6 +50,8 @@ N_FOLDS = 5
 LABELS = (1, 5, 10, 50)
 OURS = ("head", "full")
 RIVALS = ("frozen", "scratch", "minirocket", "forest")
+TRANSFER = ("transfer head", "transfer full", "continued head", "continued full")
+METHODS = (*OURS, *RIVALS, *TRANSFER, "labelled head")
 N_RESAMPLES = 2000
 
 
@@ -83,31 +93,61 @@ def pooled(others, seed, options):
     return kept(options.models and options.models / name, fit)
 
 
+def continued(model, data, train, seed, options):
+    """Return a copy of a fitted transformer that goes on learning here."""
+
+    def fit():
+        going_on = copy.deepcopy(model).set_params(warm_start=True)
+        return going_on.fit(data.X[train], groups=data.groups[train])
+
+    name = f"{data.name}-{seed}-continued.safetensors"
+    return kept(options.models and options.models / name, fit)
+
+
 class Precomputed:
     """Classifiers of one fold, each `fit_predict(rows, y, groups)` on labelled rows."""
 
     def __init__(self, data, train, test, seed, options, others):
         self.X, self.X_test, self.seed = data.X[train], data.X[test], seed
-        model = pretrained(data, train, seed, options)
-        self.classifiers = {
-            "head": self.tuned(model, "head"),
-            "full": self.tuned(model, "full"),
-            "frozen": self.on_features(
-                FrozenEstimator(model), LogisticRegression(max_iter=1000)
-            ),
-            "scratch": self.tuned(model, "scratch"),
-        }
-        if others:
-            model = pooled(others, seed, options)
-            self.classifiers["transfer full"] = self.tuned(model, "full")
-            self.classifiers["transfer head"] = self.tuned(model, "head")
-        for name, method in (("forest", statistics_forest), ("minirocket", minirocket)):
-            try:
-                parts = method(self.X, Options(seed=seed))
-            except ModuleNotFoundError as error:
-                print(f"  {name} left out: {error}", flush=True)
-                continue
-            self.classifiers[name] = self.on_features(*parts)
+        self.max_steps = options.max_steps
+        wanted = [m for m in options.methods if others or m in (*OURS, *RIVALS)]
+        sources = {}
+        if {*OURS, "frozen", "scratch"} & {*wanted}:
+            sources[""] = pretrained(data, train, seed, options)
+        if {*TRANSFER} & {*wanted}:
+            sources["transfer "] = pooled(others, seed, options)
+        if {*TRANSFER[2:]} & {*wanted}:
+            model = sources["transfer "]
+            sources["continued "] = continued(model, data, train, seed, options)
+        self.classifiers = {}
+        for name in wanted:
+            made = self.made(name, sources)
+            if made is not None:
+                self.classifiers[name] = made
+
+    def made(self, name, sources):
+        """Return fit_predict of a method, or None where a package is missing."""
+        source, _, strategy = name.rpartition(" ")
+        if name == "labelled head":
+            return self.pretrained_on_labelled
+        if strategy in (*OURS, "scratch"):
+            return self.tuned(sources[source and f"{source} "], strategy)
+        if name == "frozen":
+            model = FrozenEstimator(sources[""])
+            return self.on_features(model, LogisticRegression(max_iter=1000))
+        method = {"forest": statistics_forest, "minirocket": minirocket}[name]
+        try:
+            parts = method(self.X, Options(seed=self.seed))
+        except ModuleNotFoundError as error:
+            print(f"  {name} left out: {error}", flush=True)
+            return None
+        return self.on_features(*parts)
+
+    def pretrained_on_labelled(self, rows, y, groups):
+        """Pretrain, fit and predict with no other windows than the labelled ones."""
+        model = FlowFMTransformer(max_steps=self.max_steps, random_state=self.seed)
+        classifier = FlowFMClassifier(model, random_state=self.seed)
+        return classifier.fit(self.X[rows], y, groups=groups).predict(self.X_test)
 
     def tuned(self, model, strategy):
         """Return fit_predict of a FlowFMClassifier on a fitted transformer."""
@@ -193,7 +233,9 @@ def print_tables(path):
     print(table[methods].round(3).to_string())
     print("\nours - best rival, points; 95 % interval over people\n")
     pairs = [(ours, RIVALS) for ours in OURS]
-    pairs += [(f"transfer {ours}", (ours,)) for ours in OURS]
+    for source in ("transfer", "continued"):
+        pairs += [(f"{source} {ours}", (ours,)) for ours in OURS]
+    pairs.append(("transfer head", ("labelled head",)))
     for (dataset, n), cell in table.iterrows():
         for ours, others in pairs:
             known = [m for m in others if m in cell and not np.isnan(cell[m])]
@@ -204,7 +246,7 @@ def print_tables(path):
             gap = 100 * (part[ours] - part[best]).to_numpy()
             low, high = interval(gap)
             print(
-                f"{dataset:20s} {n:3d} per class: {ours} - {best:10s} "
+                f"{dataset:20s} {n:3d} per class: {ours} - {best:13s} "
                 f"{gap.mean():+5.1f} [{low:+.1f}, {high:+.1f}]"
             )
 
@@ -225,6 +267,7 @@ def parse_arguments():
     add("--pretrain", nargs="+", default=[], metavar="FILE.npz")
     add("--seeds", nargs="+", type=int, default=[0])
     add("--labels", nargs="+", type=int, default=list(LABELS))
+    add("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     add("--draws", type=int, default=3, help="draws of labels for each seed")
     add("--max-windows", type=int, help="a random subset of each set")
     add("--max-steps", type=int, help="of pretraining")
