@@ -23,7 +23,7 @@ from .flow_matching import (
     sample_time,
     source_quantile,
 )
-from .nets.density import N_NEIGHBOURS, RepresentationFlow, interpolate_neighbours
+from .nets.density import N_NEIGHBOURS, RepresentationFlow, arcs_between_neighbours
 from .nets.layers import initialise
 
 BLOCK = 64
@@ -191,6 +191,16 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
     return torch.cat(out)
 
 
+def in_turn(sample: torch.Tensor, n_rows: int, seed: int) -> torch.Tensor:
+    """Return a row for each sample number; consecutive ones get all rows in turn.
+
+    Drawn at random, a third of the rows would have no part in ``n_rows`` samples, and a
+    quarter would have several that look alike.
+    """
+    order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
+    return order[sample % n_rows]
+
+
 class RepresentationDensity:
     """q(z | class), fitted to the representations of labelled or unlabelled rows.
 
@@ -261,18 +271,19 @@ class RepresentationDensity:
         To the byte if ``first`` is a multiple of ``ROWS_AT_A_TIME``.
         """
         n, d = len(codes), len(self.mean)
-        uniform = counter_uniform(seed, "representation", first, n, 3 + d)
-        noise = source_quantile(uniform[:, 3:]).float()
+        uniform = counter_uniform(seed, "representation", first, n, 2 + d)
+        noise = source_quantile(uniform[:, 2:]).float()
         out = torch.empty(n, d)
         by_flow = self.uses_flow[codes]
         if by_flow.any():
             standard = in_blocks(self.flow.draw, noise, codes, size=BLOCK, pad=True)
             out = standard * self.scale + self.mean
         for c in codes[~by_flow].unique().tolist():
-            here = codes == c
-            out[here] = interpolate_neighbours(
-                self.rows[c], uniform[here, :3], self.noise * noise[here]
-            )
+            here, rows = codes == c, self.rows[c]
+            parent = in_turn(torch.nonzero(here)[:, 0] + first, len(rows), seed)
+            out[here] = arcs_between_neighbours(rows, parent, uniform[here, :2])
+            if len(rows) == 1:
+                out[here] += self.noise * noise[here]
         return out
 
     def vary(self, z: torch.Tensor, diversity: float, seed: int) -> torch.Tensor:

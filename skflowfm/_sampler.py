@@ -100,8 +100,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
     -----
     Sample i depends on the seed and i only: ``sample(100)`` is the first hundred of
     ``sample(1000)``, to the byte. Classes of fewer than six rows per component (or 20)
-    are drawn between neighbours in z instead of from a flow; one row is enough.
-    Synthetic rows are not anonymous rows: nothing here is a privacy guarantee.
+    get arcs in z from each of their rows in turn to a neighbour, not a flow; one row is
+    enough. Synthetic rows are not anonymous: nothing here is a privacy guarantee.
 
     As it has ``fit_resample`` and no ``transform``, it is a step of imbalanced-learn's
     ``Pipeline``, which resamples within training folds only.

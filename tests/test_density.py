@@ -1,4 +1,4 @@
-"""q(z | class): interpolation for rare classes, a small flow for the others."""
+"""q(z | class): arcs between neighbours, and for large classes a small flow."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,13 @@ import torch
 from scipy import stats
 
 import skflowfm._generation as generation
-from skflowfm._generation import FLOW_CLASS_SIZE, Z_NOISE, RepresentationDensity
-from skflowfm.nets.density import N_NEIGHBOURS, interpolate_neighbours
+from skflowfm._generation import (
+    FLOW_CLASS_SIZE,
+    Z_NOISE,
+    RepresentationDensity,
+    in_turn,
+)
+from skflowfm.nets.density import arcs_between_neighbours
 
 
 def normal(*shape, seed=0):
@@ -22,69 +27,78 @@ def codes_of(*counts):
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
 
-def distance_to_segments(points, rows):
-    """Return the distance of each point to each segment between two rows, (n, m, m)."""
-    start, along = rows[:, None], rows[None] - rows[:, None]
-    length = along.square().sum(dim=-1).clamp_min(1e-12)
-    offset = points[:, None, None] - start
-    share = ((offset * along).sum(dim=-1) / length).clamp(0, 1)
-    return (offset - share[..., None] * along).norm(dim=-1)
-
-
-# ------------------------------------------------------------------ interpolation
-def test_interpolated_points_lie_between_neighbours():
-    rows = normal(12, 4)
-    points = interpolate_neighbours(rows, uniform(500, 3), torch.zeros(500, 4))
-    distance = distance_to_segments(points, rows)
-    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    place = distance.flatten(1).argmin(dim=1)
-    assert distance.flatten(1).amin(dim=1).max() < 1e-5
-    rank = torch.cdist(rows, rows).argsort(dim=1).argsort(dim=1)  # 0 is the row itself
-    start, end = place // 12, place % 12
-    nearness = torch.minimum(rank[start, end], rank[end, start])
-    assert nearness.max() == N_NEIGHBOURS
-    assert len(torch.unique(start)) == 12
-
-
-def test_interpolated_points_fill_the_segments_evenly():
-    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
-    points = interpolate_neighbours(rows, uniform(2000, 3), torch.zeros(2000, 2))
-    torch.testing.assert_close(points[:, 1], points[:, 0] * 4 / 3)
-    assert stats.kstest(points[:, 0] / 3, "uniform").pvalue > 0.01
-
-
-def test_row_neighbour_and_share_are_picked_independently():
-    rows = normal(12, 4)
-    share = torch.linspace(0.01, 0.99, 9)
-    ends = set()
-    for neighbour in (0.1, 0.3, 0.5, 0.7, 0.9):
-        picks = torch.stack([torch.full((9,), v) for v in (0.3, neighbour)], dim=1)
-        picks = torch.cat([picks, share[:, None]], dim=1)
-        points = interpolate_neighbours(rows, picks, torch.zeros(9, 4))
-        end = rows[3] + (points[-1] - rows[3]) / 0.99
-        line = rows[3] + share[:, None] * (end - rows[3])
-        torch.testing.assert_close(points, line, rtol=0, atol=1e-5)
-        ends.add(int((rows - end).norm(dim=1).argmin()))
+# ------------------------------------------------------------------------- arcs
+def test_arcs_lead_from_a_row_to_each_of_its_neighbours():
+    rows, parent = normal(12, 4), torch.full((5,), 3)
+    which = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])
+    ends = []
+    for place in (0.0, 1.0):
+        picks = torch.stack([which, torch.full((5,), place)], dim=1)
+        ends.append(arcs_between_neighbours(rows, parent, picks))
     nearest = (rows - rows[3]).norm(dim=1).argsort()[1:6]
-    assert ends == set(nearest.tolist())
+    torch.testing.assert_close(ends[0], rows[parent], rtol=0, atol=1e-5)
+    torch.testing.assert_close(ends[1], rows[nearest], rtol=0, atol=1e-5)
+
+
+def test_arcs_turn_evenly_about_the_mean_of_the_neighbourhood():
+    """Four corners of a square: every arc is a part of the circle through them."""
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    parent = torch.zeros(4000, dtype=torch.long)
+    picks = uniform(4000, 2)
+    points = arcs_between_neighbours(rows, parent, picks)
+    others = points[picks[:, 0] < 2 / 3]  # the opposite corner is the last neighbour
+    assert len(others) > 2000
+    torch.testing.assert_close(others.norm(dim=1), torch.ones(len(others)))
+    angle = torch.atan2(others[:, 1].abs(), others[:, 0])
+    assert stats.kstest(angle / (np.pi / 2), "uniform").pvalue > 0.01
+
+
+def test_arcs_keep_mean_and_variance():
+    """On straight lines a third of the variance would be lost."""
+    rows = normal(300, 64)
+    points = arcs_between_neighbours(
+        rows, torch.arange(30_000) % 300, uniform(30_000, 2)
+    )
+    share = points.var(dim=0).sum() / rows.var(dim=0).sum()
+    assert 0.82 < share < 1.02
+    error = (points.mean(dim=0) - rows.mean(dim=0)).norm() / rows.std(dim=0).norm()
+    assert error < 0.1
 
 
 def test_equal_rows_are_each_others_neighbours():
-    rows = torch.ones(3, 2)
-    points = interpolate_neighbours(rows, uniform(50, 3), torch.zeros(50, 2))
-    assert torch.equal(points, torch.ones(50, 2))
+    parent = torch.zeros(50, dtype=torch.long)
+    points = arcs_between_neighbours(torch.ones(3, 2), parent, uniform(50, 2))
+    torch.testing.assert_close(points, torch.ones(50, 2))
+
+
+@pytest.mark.parametrize("first", [0, 5, 4096])
+def test_samples_take_the_rows_in_turn(first):
+    sample = first + torch.arange(3 * 17)
+    rows = in_turn(sample, 17, seed=0).reshape(3, 17)
+    assert torch.equal(rows.sort(dim=1).values, torch.arange(17).expand(3, 17))
+    assert torch.equal(rows[0], in_turn(sample[:17], 17, seed=0))
+    assert not torch.equal(rows[0], in_turn(sample, 17, seed=1)[:17])
 
 
 # ------------------------------------------------------------------ rare classes
-def test_without_noise_draws_lie_between_rows_of_their_class():
+def test_draws_of_a_class_depend_on_its_rows_alone():
     z, codes = normal(21, 3), codes_of(4, 15, 2)
-    density = RepresentationDensity(z, codes, gain=0.0, seed=0)
-    asked = codes_of(100, 100, 100)
-    drawn = density.draw(asked, seed=1)
-    for c in range(3):
-        distance = distance_to_segments(drawn[asked == c], z[codes == c])
-        distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-        assert distance.flatten(1).amin(dim=1).max() < 1e-5
+    other = torch.where(codes[:, None] == 1, z, 7.0)
+    asked = torch.ones(40, dtype=torch.long)
+    drawn = [
+        RepresentationDensity(x, codes, 1.0, seed=0).draw(asked, 1) for x in (z, other)
+    ]
+    assert torch.equal(*drawn)
+
+
+def test_draws_of_two_rows_lie_between_them():
+    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    density = RepresentationDensity(rows, codes_of(2), gain=1.0, seed=0)
+    drawn = density.draw(torch.zeros(500, dtype=torch.long), seed=1)
+    torch.testing.assert_close(drawn[:, 1], drawn[:, 0] * 4 / 3)
+    assert drawn[:, 0].min() >= -1e-5
+    assert drawn[:, 0].max() <= 3 + 1e-5
+    assert len(drawn[:, 0].unique()) > 400
 
 
 @pytest.mark.parametrize("gain", [1.0, 25.0])
@@ -146,8 +160,8 @@ def test_flow_recovers_mean_and_spread_of_each_class(mixture, c):
 def test_rare_class_beside_large_ones_stays_near_its_rows(mixture):
     density, rare = mixture
     drawn = density.draw(torch.full((200,), 2), seed=4)
-    distance = distance_to_segments(drawn, rare).flatten(1).amin(dim=1)
-    assert distance.max() < 6 * Z_NOISE  # noise in three directions
+    extent = torch.cdist(rare, rare).max()
+    assert torch.cdist(drawn, rare).amin(dim=1).max() < extent
 
 
 @pytest.fixture
