@@ -95,13 +95,13 @@ def represent(model, rows) -> torch.Tensor:
     depend on how many others come with it.
     """
     device = device_of(model)
-    out = [torch.empty(0, model.n_components)]
+    out = torch.empty(len(rows), model.n_components)
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         with torch.inference_mode():
             block = rows[start : start + TRANSFORM_BLOCK].to(device)
             enough = filled(block, LEAST_ROWS) if block.ndim == 2 else block
-            out.append(model.represent(enough)[: len(block)].cpu())
-    return torch.cat(out)
+            out[start : start + len(block)] = model.represent(enough)[: len(block)]
+    return out
 
 
 def fit_axes(model, rows, index) -> None:
@@ -167,7 +167,7 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
     shape = flow_shape(model, rows.row_shape)
     x_0 = source_rows(seed, "score", 0, n_draws, shape).to(device)
     times = (torch.arange(n_draws) + 0.5) / n_draws
-    out = [torch.empty(0)]
+    out = torch.empty(len(rows))
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         with torch.inference_mode():
             x = model.standardise(rows[start : start + TRANSFORM_BLOCK].to(device))
@@ -187,8 +187,9 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
                 torch.stack(losses).mean(0),
                 model.axes.distance(model.axes(z)),
             )
-            out.append(-(loss.clamp_min(1e-12) * distance.clamp_min(1e-12)).log().cpu())
-    return torch.cat(out)
+            product = loss.clamp_min(1e-12) * distance.clamp_min(1e-12)
+            out[start : start + len(x)] = -product.log()
+    return out
 
 
 def in_turn(sample: torch.Tensor, n_rows: int, seed: int) -> torch.Tensor:
