@@ -89,9 +89,9 @@ class FlowFMTransformer(
         spreads rows apart where ``views=None``. ``views=None, alignment=0`` is exactly
         the published loss.
     max_steps : int, default=None
-        Most optimiser steps, of 64 rows each. None takes 60 passes over the rows, at
-        least 400 steps (tables: 200), at most 1,000, unless ``max_time`` is given; 0
-        leaves the encoder at its random start.
+        Most steps, of 64 rows each; with early stopping the velocity field takes half
+        as many again. None is 60 passes over the rows, at least 400 steps (tables:
+        200), at most 1,000, unless ``max_time`` is given; 0 trains nothing.
     max_time : float, default=None
         Most seconds of training, above 0; whichever of the two is spent first. Results
         under a time limit depend on the machine's speed.

@@ -260,7 +260,7 @@ measured(lambda rows: list(stream(clf.predict, np.split(rows, 50))), X)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("shape", [(50_000, 500), (25_000, 3, 60)])
 def test_rows_of_a_memory_map_do_not_pile_up(shape, tmp_path):
-    """Five times as many rows take no more memory, a few of the allocator's blocks apart.
+    """Five times as many rows take no more memory, but for some of the allocator's.
 
     The table has 200 MB, the features of all windows would have 400. Pages of the file
     do not count.

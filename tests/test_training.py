@@ -183,7 +183,7 @@ def test_the_field_goes_on_where_the_encoder_turned_back():
     assert turned < 800
     assert model.encoder.weight.item() < 0.4
     assert model.velocity_field.weight.item() > 0.95
-    assert result.n_steps == result.history.step.iloc[-1] == 4000
+    assert result.n_steps == result.history.step.iloc[-1] == 6000
     assert any(2 in rows for rows in seen[-10:])  # held out no longer
     assert all(p.requires_grad for p in model.parameters())
 
