@@ -37,6 +37,21 @@ STRATEGIES = "head", "full", "scratch"
 UNLABELLED = -1
 
 
+def row_weights(class_weight, y):
+    """Return the weight of each labelled row, or say what class_weight must be."""
+    expected = (
+        'class_weight must be None, "balanced" or a dict with a finite number above 0 '
+        f"for each class that it names, got class_weight={class_weight!r}"
+    )
+    try:
+        weight = compute_sample_weight(class_weight, y).astype(np.float64)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{expected} ({error}).") from None
+    if not (np.isfinite(weight) & (weight > 0)).all():
+        raise ValueError(f"{expected}.")
+    return weight
+
+
 class FineTuned(Exportable, Savable, BaseEstimator):
     """What a classifier and a regressor on a pretrained model have in common.
 
@@ -137,9 +152,9 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     Parameters
     ----------
     transformer : FlowFMTransformer, FrozenEstimator of one or path, default=None
-        What to start from. An unfitted one is cloned and trained in ``fit``, on all
-        rows, labelled or not; one within ``sklearn.frozen.FrozenEstimator``, or saved
-        under a path, is used as it is and left as it was. None is
+        What to start from. One by itself is cloned and trained anew in ``fit``, on all
+        rows, labelled or not; a fitted one within ``sklearn.frozen.FrozenEstimator``,
+        or saved under a path, is used as it is and left as it was. None is
         ``FlowFMTransformer()``.
     strategy : {"head", "full", "scratch"}, default="head"
         "head" leaves the encoder frozen: quickest, and the features of the
@@ -271,7 +286,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
                 f"({self.classes_[0]!r}). Add labelled rows of another."
             )
         seed = seed_of(self.random_state)
-        weight = compute_sample_weight(self.class_weight, y[labelled])
+        weight = row_weights(self.class_weight, y[labelled])
         self.n_labelled_ = int(labelled.sum())
         known = Labelled(
             torch.from_numpy(np.flatnonzero(labelled)),

@@ -22,6 +22,8 @@ def inner_transformer(transformer):
     ------
     TypeError
         For anything else.
+    ValueError
+        For a fitted one that is to go on learning, which a clone would not.
     """
     if transformer is None:
         return FlowFMTransformer(), False
@@ -33,7 +35,15 @@ def inner_transformer(transformer):
             "transformer must be a FlowFMTransformer, a FrozenEstimator of a fitted "
             f"one, or the path of a saved one, got {given!r}."
         )
-    return inner, is_path or inner is not given
+    is_frozen = is_path or inner is not given
+    if not is_frozen and inner.warm_start and hasattr(inner, "module_"):
+        raise ValueError(
+            "transformer must be frozen to be started from, got a fitted "
+            "FlowFMTransformer with warm_start=True (from_pretrained sets it): it "
+            "would be cloned and trained anew. Give FrozenEstimator(transformer) or the path "
+            "of the file; to go on learning without labels, call its fit first."
+        )
+    return inner, is_frozen
 
 
 def fitted_transformer(transformer, X, groups, seed):

@@ -367,18 +367,19 @@ class FlowFMTransformer(
             check_module(name, getattr(self, name))
 
     def _build(self, rows, seed):
-        """Make the untrained model; sets module_, n_components_, device_ and seed_."""
+        """Make the untrained model; sets module_, n_components_ and seed_."""
         check_n_components(self.n_components, rows.row_shape)
-        self.device_ = resolve_device(self.device)
         self.seed_ = seed
         generator = private_generator(seed)
         some = torch.randperm(len(rows), generator=generator)[:MAX_SUMMARY_ROWS]
         model = build_model(self, rows, rows[some], generator)
-        self.module_ = place(model, self.device_)
+        self.module_ = model
         self.n_components_ = model.n_components
 
     def _train(self, rows, groups, budget, seed):
-        """Train module_ in place and describe the result."""
+        """Train module_ in place and describe the result; sets device_."""
+        self.device_ = resolve_device(self.device)
+        place(self.module_, self.device_)
         generator = private_generator(seed)
         fraction = self.validation_fraction if budget.decay else 0
         index, held_out = hold_out(len(rows), fraction, groups, generator)

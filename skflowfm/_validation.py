@@ -1,6 +1,7 @@
 """Arrays and frames in: what is accepted, how it is read, what the errors say."""
 
 import operator
+from collections.abc import Iterator
 from numbers import Integral
 
 import numpy as np
@@ -142,6 +143,11 @@ def check_dimensions(estimator, X) -> None:
 
 def reject_unreadable(X) -> None:
     """Raise on what would be read wrongly or fail far from its cause."""
+    if isinstance(X, Iterator):
+        raise TypeError(
+            f"X must be an array of rows, got a {type(X).__name__}. For rows that come "
+            "one by one use skflowfm.stream(model.transform, rows)."
+        )
     if isinstance(X, pd.DataFrame) and isinstance(X.index, pd.MultiIndex):
         raise TypeError(
             "X must be a 3-D array or a frame with one row per sample, got a DataFrame "

@@ -591,6 +591,15 @@ def test_bad_parameters_are_refused_before_training(data, case):
         model.fit(data[0], data[1])
 
 
+@pytest.mark.parametrize(
+    "weight", [{0: -5.0}, {0: 0}, {0: np.nan}, {0: "a"}, "even", [1, 2], {77: 1.0}]
+)
+def test_class_weights_without_a_sense_are_refused(data, pretrained, weight):
+    model = classifier(pretrained).set_params(class_weight=weight)
+    with pytest.raises(ValueError, match=r"class_weight must be None.*got class_weigh"):
+        model.fit(data[0], data[1])
+
+
 @pytest.mark.parametrize("make", [FlowFMClassifier, FlowFMRegressor])
 def test_something_else_than_a_transformer_is_refused(data, make):
     with pytest.raises(TypeError, match=r"must be a FlowFMTransformer.*path.*got Log"):

@@ -33,7 +33,13 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 import skflowfm
-from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer, load
+from skflowfm import (
+    AugmentedClassifier,
+    FlowFMClassifier,
+    FlowFMSampler,
+    FlowFMTransformer,
+    load,
+)
 from skflowfm.datasets import make_wearable
 from skflowfm.nets import (
     ConvEncoder,
@@ -652,6 +658,20 @@ def test_a_description_without_a_model(windows, path):
     assert about["libraries"]["torch"] == torch.__version__
     assert about["tensors"]["bytes"] <= path.stat().st_size
     assert json.loads(json.dumps(about, allow_nan=False)) == about
+
+
+def test_a_description_of_fine_tuning(windows, path):
+    X, y = make_wearable(64, n_timesteps=32, random_state=0, return_X_y=True)[:2]
+    model = FlowFMClassifier(
+        FrozenEstimator(windows), strategy="full", max_steps=7, random_state=0
+    ).fit(X, y)
+    model.save(path)
+    about = describe(path)
+    assert about["training"]["steps"] == 10
+    assert about["fine_tuning"]["steps"] == 7
+    assert about["fine_tuning"]["stopped_by"] == "max_steps"
+    losses = about["fine_tuning"]["last"]
+    assert losses["train_loss"] == model.history_["train_loss"].iloc[-1]
 
 
 def test_anyone_can_read_the_file(windows, path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
 
-from skflowfm import FlowFMSampler, FlowFMTransformer, load
+from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer, load
 from skflowfm.datasets import make_wearable, resample_windows
 
 
@@ -22,6 +22,22 @@ def saved(X, tmp_path_factory):
 
 
 # ------------------------------------------------------------------------- going on
+@pytest.mark.parametrize("make", [FlowFMClassifier, FlowFMSampler])
+def test_what_it_has_learned_is_not_thrown_away_unnoticed(X, saved, make):
+    model = FlowFMTransformer.from_pretrained(saved)
+    y = np.arange(64) % 2
+    with pytest.raises(ValueError, match=r"must be frozen.*Give FrozenEstimator"):
+        make(model, random_state=0).fit(X, y)
+    kept = make(FrozenEstimator(model), random_state=0).fit(X, y)
+    np.testing.assert_array_equal(kept.transformer_.transform(X), model.transform(X))
+
+
+def test_going_on_looks_at_the_device_again(X, saved):
+    model = FlowFMTransformer.from_pretrained(saved).set_params(device="nowhere")
+    with pytest.raises(ValueError, match="device must be 'auto' or a device"):
+        model.fit(X)
+
+
 def test_it_is_the_saved_model(X, saved):
     model = FlowFMTransformer.from_pretrained(saved)
     np.testing.assert_array_equal(model.transform(X), load(saved).transform(X))

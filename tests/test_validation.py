@@ -44,6 +44,7 @@ BAD_FIT = [
     (np.ones((4, 3, 16), dtype=object), TypeError, "got dtype=object"),
     (np.ones((4, 3, 16), dtype=complex), ValueError, "Complex data not supported"),
     ([[[1.0, 2.0]], [[1.0, 2.0, 3.0]]], ValueError, "got a ragged list"),
+    (iter([[1.0, 2.0]]), TypeError, "one by one use skflowfm.stream"),
     ([["a", "b"], ["c", "d"]], ValueError, "string"),
     (scipy.sparse.eye_array(4, format="csr"), TypeError, "Sparse data was passed"),
     (

@@ -236,7 +236,8 @@ def describe(path) -> dict:
 # ------------------------------------------------------------------ the description
 def summary(model) -> dict:
     """Return what a reader of the file wants to know; loading needs none of it."""
-    trained = getattr(model, "transformer_", model)
+    pretrained = getattr(model, "transformer_", model)
+    tuned = hasattr(model, "n_steps_") and pretrained is not model
     return {
         "class": type(model).__name__,
         "libraries": libraries(),
@@ -244,7 +245,8 @@ def summary(model) -> dict:
             name: readable(value) for name, value in model.get_params().items()
         },
         "input": input_of(model),
-        "training": training_of(trained),
+        "training": training_of(pretrained),
+        **({"fine_tuning": training_of(model)} if tuned else {}),
     }
 
 
