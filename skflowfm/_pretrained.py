@@ -40,8 +40,8 @@ def inner_transformer(transformer):
         raise ValueError(
             "transformer must be frozen to be started from, got a fitted "
             "FlowFMTransformer with warm_start=True (from_pretrained sets it): it "
-            "would be cloned and trained anew. Give FrozenEstimator(transformer) or the path "
-            "of the file; to go on learning without labels, call its fit first."
+            "would be cloned and trained anew. Give FrozenEstimator(transformer) or "
+            "the path of the file; to go on learning without labels, call its fit."
         )
     return inner, is_frozen
 
