@@ -37,7 +37,6 @@ from torch import Tensor
 
 from skflowfm import FlowFMSampler, FlowFMTransformer
 from skflowfm._generation import Steps, decode
-from skflowfm._training import place
 from skflowfm.flow_matching import UNIFORM_TIME_SHARE, like_rows, sample_source
 from skflowfm.nets import JointModel
 
@@ -261,7 +260,7 @@ class DiffusionTransformer(FlowFMTransformer):
         super()._build(rows, seed)
         model = DiffusionModel.of(self.module_.cpu())
         model.fit_bounds(rows)
-        self.module_ = place(model, self.device_)
+        self.module_ = model
 
 
 class DiffusionSampler(FlowFMSampler):
