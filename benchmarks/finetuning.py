@@ -25,7 +25,8 @@ and `labelled head` is for comparison: pretrained on the labelled windows alone.
 Seed s leaves out fold s of five, and seeds everything. One row per (dataset, method,
 labels, seed, draw, person): macro-F1 over the classes of that person, and the seconds
 of fitting. `--models DIR` keeps pretrained models, so that another run starts there;
-`--methods` runs some of the methods.
+`--methods` runs some of the methods. `--tables FILE.csv` prints the tables of a run
+that is finished, of those of its seeds that `--seeds` names, and runs nothing.
 """
 
 import argparse
@@ -222,15 +223,18 @@ def record(data, method, n, seed, draw, scores, seconds, options):
 
 
 # ----------------------------------------------------------------------- the tables
-def print_tables(path):
+def print_tables(path, seeds):
     """Print means, and how far ours are from the best rival, with intervals."""
     rows = pd.read_csv(path)
+    rows = rows[rows.seed.isin(seeds)]
     keys = ["dataset", "labels_per_class", "method", "seed", "person"]
     people = rows.groupby(keys).macro_f1.mean()
     table = people.groupby(level=[0, 1, 2]).mean().unstack("method")
     methods = [m for m in rows.method.unique() if m in table]
     print("\nmacro-F1 per person, mean over people, seeds and draws\n")
     print(table[methods].round(3).to_string())
+    print("\nmean over sets\n")
+    print(table[methods].groupby(level=1).mean().round(3).to_string())
     print("\nours - best rival, points; 95 % interval over people\n")
     pairs = [(ours, RIVALS) for ours in OURS]
     for source in ("transfer", "continued"):
@@ -243,7 +247,7 @@ def print_tables(path):
                 continue
             best = max(known, key=lambda method: cell[method])
             part = people.loc[dataset, n].unstack("method")
-            gap = 100 * (part[ours] - part[best]).to_numpy()
+            gap = 100 * (part[ours] - part[best]).dropna().to_numpy()
             low, high = interval(gap)
             print(
                 f"{dataset:20s} {n:3d} per class: {ours} - {best:13s} "
@@ -263,7 +267,8 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--data", nargs="+", required=True, metavar="FILE.npz")
+    add("--data", nargs="+", default=[], metavar="FILE.npz")
+    add("--tables", metavar="FILE.csv", help="print them and run nothing")
     add("--pretrain", nargs="+", default=[], metavar="FILE.npz")
     add("--seeds", nargs="+", type=int, default=[0])
     add("--labels", nargs="+", type=int, default=list(LABELS))
@@ -273,11 +278,17 @@ def parse_arguments():
     add("--max-steps", type=int, help="of pretraining")
     add("--models", type=Path, help="folder of pretrained models")
     add("--out", default="out/finetuning.csv", help="replaced if it exists")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not options.data and not options.tables:
+        parser.error("--data: name the files, or --tables a finished run")
+    return options
 
 
 def main():
     options = parse_arguments()
+    if options.tables:
+        print_tables(options.tables, options.seeds)
+        return
     print_environment()
     options.models = options.models and options.models.resolve()
     out = new_output(argparse.Namespace(**{**vars(options), "models": None}))
@@ -287,7 +298,7 @@ def main():
             run(data, seed, options, others)
     if not out.exists():
         sys.exit("nothing was run: no data file found")
-    print_tables(out)
+    print_tables(out, options.seeds)
 
 
 if __name__ == "__main__":

@@ -365,6 +365,7 @@ class FlowFMTransformer(
             )
         for name in ("encoder", "velocity_field"):
             check_module(name, getattr(self, name))
+        resolve_device(self.device)
 
     def _build(self, rows, seed):
         """Make the untrained model; sets module_, n_components_ and seed_."""
@@ -372,9 +373,8 @@ class FlowFMTransformer(
         self.seed_ = seed
         generator = private_generator(seed)
         some = torch.randperm(len(rows), generator=generator)[:MAX_SUMMARY_ROWS]
-        model = build_model(self, rows, rows[some], generator)
-        self.module_ = model
-        self.n_components_ = model.n_components
+        self.module_ = build_model(self, rows, rows[some], generator)
+        self.n_components_ = self.module_.n_components
 
     def _train(self, rows, groups, budget, seed):
         """Train module_ in place and describe the result; sets device_."""
