@@ -25,12 +25,12 @@ and `labelled head` is for comparison: pretrained on the labelled windows alone.
 Seed s leaves out fold s of five, and seeds everything. One row per (dataset, method,
 labels, seed, draw, person): macro-F1 over the classes of that person, and the seconds
 of fitting. `--models DIR` keeps pretrained models, so that another run starts there;
-`--methods` runs some of the methods. `--tables FILE.csv` prints the tables of a run
-that is finished, of those of its seeds that `--seeds` names, and runs nothing.
+`--methods` runs some of the methods. `--length` cuts the windows of `--data`, so that a
+model of other data goes on with shorter ones. `--tables FILE.csv` prints the tables of
+a run that is finished, of those of its seeds that `--seeds` names, and runs nothing.
 """
 
 import argparse
-import copy
 import sys
 import time
 from pathlib import Path
@@ -98,8 +98,8 @@ def continued(model, data, train, seed, options):
     """Return a copy of a fitted transformer that goes on learning here."""
 
     def fit():
-        going_on = copy.deepcopy(model).set_params(warm_start=True)
-        return going_on.fit(data.X[train], groups=data.groups[train])
+        going_on = FlowFMTransformer(max_steps=options.max_steps, random_state=seed)
+        return going_on.fit(data.X[train], groups=data.groups[train], init=model)
 
     name = f"{data.name}-{seed}-continued.safetensors"
     return kept(options.models and options.models / name, fit)
@@ -117,6 +117,9 @@ class Precomputed:
             sources[""] = pretrained(data, train, seed, options)
         if {*TRANSFER} & {*wanted}:
             sources["transfer "] = pooled(others, seed, options)
+            if sources["transfer "].row_shape_in_ != self.X.shape[1:]:
+                as_it_is = FlowFMTransformer(max_steps=0, random_state=seed)
+                sources["transfer "] = as_it_is.fit(self.X, init=sources["transfer "])
         if {*TRANSFER[2:]} & {*wanted}:
             model = sources["transfer "]
             sources["continued "] = continued(model, data, train, seed, options)
@@ -173,6 +176,13 @@ class Precomputed:
             return classifier.predict(features_test)
 
         return fit_predict
+
+
+def cut(data, n_timesteps):
+    """Return data of windows that end after so many time steps."""
+    data.X = np.ascontiguousarray(data.X[..., :n_timesteps])
+    data.name += f"[:{n_timesteps}]"
+    return data
 
 
 def draw_per_class(y, n, seed):
@@ -276,6 +286,7 @@ def parse_arguments():
     add("--draws", type=int, default=3, help="draws of labels for each seed")
     add("--max-windows", type=int, help="a random subset of each set")
     add("--max-steps", type=int, help="of pretraining")
+    add("--length", type=int, help="time steps that are kept of the windows of --data")
     add("--models", type=Path, help="folder of pretrained models")
     add("--out", default="out/finetuning.csv", help="replaced if it exists")
     options = parser.parse_args()
@@ -294,6 +305,7 @@ def main():
     out = new_output(argparse.Namespace(**{**vars(options), "models": None}))
     others = list(data_sets(options.pretrain, options.max_windows))
     for data in data_sets(options.data, options.max_windows):
+        data = cut(data, options.length) if options.length else data
         for seed in options.seeds:
             run(data, seed, options, others)
     if not out.exists():

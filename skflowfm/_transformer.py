@@ -1,5 +1,7 @@
 """FlowFMTransformer: the jointly trained model as a scikit-learn transformer."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import torch
@@ -11,6 +13,7 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted
 
 from ._building import build_model, check_module, check_n_components
+from ._continuing import fitted_model, take_over
 from ._draws import hold_out, ignore, prepare, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
@@ -24,7 +27,7 @@ from ._validation import (
     seed_of,
 )
 from .nets.views import table_view, window_view
-from .persistence import Savable, load
+from .persistence import Savable
 
 MAX_SUMMARY_ROWS = 2000
 BATCH_SIZE = 64
@@ -191,33 +194,27 @@ class FlowFMTransformer(
     def from_pretrained(cls, path):
         """Return the model saved under ``path``; its ``fit`` goes on with the training.
 
-        It is :func:`skflowfm.load` with ``warm_start=True``. Scaling and stem stay, so
-        rows have to be of the fitted shape and rate, and in the same units.
+        It is :func:`skflowfm.load` with ``warm_start=True``; see ``init`` of
+        :meth:`fit` for the rows that it takes.
 
         Examples
         --------
         >>> import tempfile
         >>> from skflowfm import FlowFMTransformer
-        >>> from skflowfm.datasets import make_wearable, resample_windows
-        >>> X = make_wearable(80, n_timesteps=60, sampling_rate=30, random_state=0).X
-        >>> new = make_wearable(80, n_timesteps=125, sampling_rate=50, random_state=1).X
+        >>> from skflowfm.datasets import make_wearable
+        >>> X = make_wearable(80, n_timesteps=60, random_state=0).X
+        >>> new = make_wearable(80, n_timesteps=60, random_state=1).X
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     first = FlowFMTransformer(8, max_steps=10, random_state=0).fit(X)
         ...     first.save(f"{folder}/model")
         ...     model = FlowFMTransformer.from_pretrained(f"{folder}/model")
-        >>> X_new = resample_windows(new, 50, 30, n_timesteps=60)  # 2 s of 2.5 s
-        >>> model.fit(X_new).transform(X_new).shape
+        >>> model.fit(new).transform(new).shape
         (80, 8)
         """
-        model = load(path)
-        if not isinstance(model, cls):
-            raise TypeError(
-                f"{path} must hold a {cls.__name__}, got a {type(model).__name__}. "
-                "Load it with skflowfm.load, and save its transformer_ by itself."
-            )
+        model = fitted_model(os.fspath(path), cls, "path")
         return model.set_params(warm_start=True)
 
-    def fit(self, X, y=None, *, groups=None):
+    def fit(self, X, y=None, *, groups=None, init=None):
         """Train the joint model on the rows of ``X``.
 
         Parameters
@@ -230,6 +227,10 @@ class FlowFMTransformer(
         groups : array-like of shape (n,), default=None
             Subject or recording of each row; whole groups are held out for early
             stopping, so that it watches how the model does on new ones.
+        init : fitted FlowFMTransformer, FrozenEstimator of one, or path, default=None
+            A model to go on from, as ``warm_start`` does from the last fit. Its scaling
+            and stem stay, so rows need the same channels, rate and units. Windows may
+            be up to twice as long or short.
 
         Returns
         -------
@@ -239,24 +240,28 @@ class FlowFMTransformer(
         ------
         ValueError, TypeError
             For bad parameters, and for data that are empty, not finite, ragged, sparse,
-            complex, of more than three dimensions or in a MultiIndex frame.
+            complex, of more than three dimensions or in a MultiIndex frame, or not of
+            the kind that ``init`` was fitted on.
         """
         self._check_parameters()
-        goes_on = self.warm_start and hasattr(self, "module_")
-        rows = check_rows(self, X, reset=not goes_on, min_rows=2)
+        if init is not None:
+            init = fitted_model(init, FlowFMTransformer, "init")
+        elif self.warm_start and hasattr(self, "module_"):
+            init = self
+        if init is None:
+            rows = check_rows(self, X, reset=True, min_rows=2)
+        else:
+            rows = take_over(self, init, X)
         seed = seed_of(self.random_state)
         steps = self.max_steps
         if steps is None and self.max_time is None:
             least = 400 if rows.is_windows else 200
             steps = int(np.clip(60 * len(rows) // BATCH_SIZE, least, 1000))
         budget = Budget(steps, self.max_time, BATCH_SIZE, field_rate=FIELD_RATE)
-        if not goes_on:
+        if init is None:
             self._build(rows, seed)
-        elif self.n_components not in (None, self.n_components_):
-            raise ValueError(
-                f"warm_start goes on with {self.n_components_} components, got "
-                f"n_components={self.n_components}. Set it back, or warm_start=False."
-            )
+        elif init is not self:
+            self.seed_ = seed
         self._train(rows, groups, budget, seed)
         return self
 
@@ -391,6 +396,7 @@ class FlowFMTransformer(
             view = self.views
             if view == "auto":
                 view = window_view if rows.is_windows else table_view
+            how = budget, seed, self.device_
             draw, index, held_out = prepare(
                 self.module_,
                 rows,
@@ -399,22 +405,11 @@ class FlowFMTransformer(
                 Z_NOISE,
                 index,
                 held_out,
-                budget,
-                seed,
-                self.device_,
+                *how,
                 report_views if self.verbose else ignore,
             )
-            training = train_jointly(
-                self.module_,
-                draw,
-                index,
-                held_out,
-                budget,
-                seed,
-                self.device_,
-                self.alignment,
-                self.verbose,
-            )
+            loss = self.alignment, self.verbose
+            training = train_jointly(self.module_, draw, index, held_out, *how, *loss)
             self.history_, self.stopped_by_ = training.history, training.stopped_by
         else:
             self.history_, self.stopped_by_ = pd.DataFrame(), "max_steps"

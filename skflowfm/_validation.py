@@ -79,11 +79,14 @@ class Rows:
         )
 
 
-def check_rows(estimator, X, *, reset: bool, min_rows: int = 1) -> Rows:
+def check_rows(
+    estimator, X, *, reset: bool, min_rows: int = 1, any_length: bool = False
+) -> Rows:
     """Validate ``X`` for ``estimator`` and, with ``reset``, remember its shape.
 
     Sets ``n_features_in_`` (channels of windows, columns of tables),
-    ``feature_names_in_`` for frames, and ``row_shape_in_``.
+    ``feature_names_in_`` for frames, and ``row_shape_in_``. With ``any_length`` windows
+    may have another number of time steps than in ``fit``.
     """
     reject_unreadable(X)
     if not reset:
@@ -112,7 +115,9 @@ def check_rows(estimator, X, *, reset: bool, min_rows: int = 1) -> Rows:
     check_finite(rows)
     if reset:
         estimator.row_shape_in_ = rows.row_shape
-    elif rows.row_shape != estimator.row_shape_in_:
+    elif rows.row_shape != estimator.row_shape_in_ and not (
+        any_length and rows.is_windows
+    ):
         raise ValueError(
             f"X must have rows of shape {estimator.row_shape_in_} as in fit, got "
             f"{rows.row_shape}, X.shape={array.shape}. Bring the windows to the fitted "

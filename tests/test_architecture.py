@@ -40,6 +40,7 @@ LAYERS = {
     "_wide": 2,
     "_augmentation": 3,
     "_classifier": 3,
+    "_continuing": 3,
     "_onnx": 3,
     "_pretrained": 3,
     "_regressor": 3,

@@ -73,10 +73,10 @@ def test_a_file_of_something_else_is_refused(X, saved, tmp_path):
 
 def test_windows_of_another_shape_are_refused_with_a_way_out(X, saved):
     model = FlowFMTransformer.from_pretrained(saved)
-    with pytest.raises(
-        ValueError, match=r"sampling rate and number of time steps, for "
-    ):
-        model.fit(X[:, :, :20])
+    with pytest.raises(ValueError, match=r"16 to 64 time steps.*sliding_windows"):
+        model.fit(X[:, :, :15])
+    with pytest.raises(ValueError, match=r"sampling rate and number of time steps"):
+        model.transform(X[:, :, :20])
     with pytest.raises(ValueError, match=r"3 channels as in fit, got 2.*same order"):
         model.fit(X[:, :2])
     with pytest.raises(ValueError, match=r"must be 3-D windows"):

@@ -79,10 +79,19 @@ class KernelBlock(nn.Module):
         Shape of a window.
     per_kernel : int, default=30
         Features of each of the 84 kernels, spread over the dilations.
+    n_reference : int, default=None
+        Time steps that set dilations and stride; None is ``n_timesteps``.
     """
 
-    def __init__(self, n_channels: int, n_timesteps: int, per_kernel: int = 30):
+    def __init__(
+        self,
+        n_channels: int,
+        n_timesteps: int,
+        per_kernel: int = 30,
+        n_reference: int | None = None,
+    ):
         super().__init__()
+        n_timesteps = n_reference or n_timesteps
         self.dilation, self.count = dilations(n_timesteps, per_kernel)
         self.stride = stride_of(n_timesteps)
         kernels = zero_sum_kernels()
@@ -148,10 +157,21 @@ class CompetitionBlock(nn.Module):
         Shape of a window.
     n_groups : int, default=None
         Groups at each dilation. None shares 48 among the dilations, at most 24 each.
+    n_reference : int, default=None
+        Time steps that set dilations and stride, and that sums are scaled to; None is
+        ``n_timesteps``.
     """
 
-    def __init__(self, n_channels: int, n_timesteps: int, n_groups: int | None = None):
+    def __init__(
+        self,
+        n_channels: int,
+        n_timesteps: int,
+        n_groups: int | None = None,
+        n_reference: int | None = None,
+    ):
         super().__init__()
+        self.share = (n_reference or n_timesteps) / n_timesteps
+        n_timesteps = n_reference or n_timesteps
         self.stride = stride_of(n_timesteps)
         octaves = int(max(0.0, math.log2(max(n_timesteps - 1, 1) / (LENGTH - 1))))
         self.dilation = [2**k for k in range(octaves + 1)]
@@ -189,5 +209,5 @@ class CompetitionBlock(nn.Module):
             low = output.amin(dim=2, keepdim=True).clamp_max(-MARGIN)
             won = (output.clone().ge_(top) * top.clamp_min(0)).sum(dim=-1)
             lost = output.le_(low).sum(dim=-1)
-            out += [won.sqrt().flatten(1), lost.sqrt().flatten(1)]
-        return torch.cat(out, dim=1)
+            out += [won.flatten(1), lost.flatten(1)]
+        return (torch.cat(out, dim=1) * self.share).sqrt()

@@ -78,7 +78,7 @@ class PortableCompetition(nn.Module):
             low = output.amin(dim=2, keepdim=True).clamp_max(-MARGIN)
             out.append(((output >= top).float() * top.relu()).sum(dim=-1))
             out.append((output <= low).float().sum(dim=-1))
-        return torch.cat(out, dim=1).sqrt().flatten(1)
+        return (torch.cat(out, dim=1).flatten(1) * self.block.share).sqrt()
 
 
 def fourier_matrix(n_timesteps: int) -> Tensor:

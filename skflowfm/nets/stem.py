@@ -32,6 +32,19 @@ def power_spectrum(x: Tensor) -> Tensor:
     return torch.fft.rfft(x, dim=-1)[..., 1:].abs().square()
 
 
+def interpolation(n_timesteps: int, n_reference: int) -> Tensor:
+    """Return the matrix from a power spectrum to that of windows of another length.
+
+    Shape (n_timesteps // 2, n_reference // 2). Power is interpolated at the frequencies
+    of the reference, per unit of frequency.
+    """
+    n_in, n_out = n_timesteps // 2, n_reference // 2
+    ratio = n_timesteps / n_reference
+    at = (torch.arange(1, n_out + 1) * ratio - 1).clamp(0, n_in - 1)
+    distance = (at - torch.arange(n_in)[:, None]).abs()
+    return ratio * (1 - distance).clamp_min(0)
+
+
 class StatisticsBlock(nn.Module):
     """Moments, quantiles, spectrum, autocorrelation and cross-channel correlation.
 
@@ -45,19 +58,32 @@ class StatisticsBlock(nn.Module):
         Shape of a window.
     n_bands : int, default=16
         Bands of equal width in log-frequency.
+    n_reference : int, default=None
+        Time steps of the windows whose frequencies the features are about; None is
+        ``n_timesteps``. A spectrum of other windows is interpolated there.
     """
 
     N_QUANTILES = 11
     LAGS = (1, 2, 4, 8, 16, 32)
     FLOOR = 1e-4
 
-    def __init__(self, n_channels: int, n_timesteps: int, n_bands: int = 16):
+    def __init__(
+        self,
+        n_channels: int,
+        n_timesteps: int,
+        n_bands: int = 16,
+        n_reference: int | None = None,
+    ):
         super().__init__()
-        n_bins = n_timesteps // 2
+        self.n_reference = n_reference or n_timesteps
+        n_bins = self.n_reference // 2
         n_bands = min(n_bands, n_bins)
         octave = torch.arange(1, n_bins + 1).log() / math.log(n_bins + 1)
         band = torch.arange(n_bands) == (octave * n_bands).long()[:, None]
         self.register_buffer("band", band.float())  # (n_bins, n_bands)
+        same = self.n_reference == n_timesteps
+        other = None if same else interpolation(n_timesteps, self.n_reference)
+        self.register_buffer("other", other, persistent=False)
         i, j = torch.triu_indices(n_channels + 1, n_channels + 1, 1)
         few = n_channels <= MAX_CHANNELS
         self.pairs = (i.tolist(), j.tolist()) if few else ([], [])
@@ -73,10 +99,14 @@ class StatisticsBlock(nn.Module):
         unit = centred / scale[..., None]
         out = list(self._amplitude(signals, unit, scale))
         if len(self.band):
-            out += self._spectrum(power(unit) / unit.shape[-1] ** 2, scale)
+            share = power(unit) / unit.shape[-1] ** 2
+            out += self._spectrum(
+                share if self.other is None else share @ self.other, scale
+            )
         for lag in self.LAGS:
-            if lag < x.shape[-1]:
-                out.append((unit[..., lag:] * unit[..., :-lag]).mean(dim=-1))
+            if lag < self.n_reference:
+                product = unit[..., lag:] * unit[..., :-lag]
+                out.append(product.sum(dim=-1) / max(1, x.shape[-1] - lag))
         i, j = self.pairs
         correlation = (unit @ unit.transpose(1, 2) / x.shape[-1])[:, i, j]
         out += [correlation, correlation * scale[:, i] * scale[:, j]]
@@ -117,17 +147,29 @@ class Stem(nn.Module):
         Shape of a window.
     n_features : int, default=256
         Principal components kept. Beyond the rank of the fitted rows they are 0.
+    n_reference : int, default=None
+        Time steps of the windows that it is fitted on, for one that reads windows of
+        another length; None is ``n_timesteps``. See
+        :func:`skflowfm.nets.length.at_length`.
     """
 
     BLOCKS = KernelBlock, CompetitionBlock, StatisticsBlock
     CLIP = 10.0
 
-    def __init__(self, n_channels: int, n_timesteps: int, n_features: int = 256):
+    def __init__(
+        self,
+        n_channels: int,
+        n_timesteps: int,
+        n_features: int = 256,
+        n_reference: int | None = None,
+    ):
         super().__init__()
         self.row_shape = n_channels, n_timesteps
+        self.n_reference = n_reference or n_timesteps
         self.n_features = n_features
         self.blocks = nn.ModuleList(
-            block(n_channels, n_timesteps) for block in self.BLOCKS
+            block(n_channels, n_timesteps, n_reference=n_reference)
+            for block in self.BLOCKS
         )
         n_wide = sum(block.n_features for block in self.blocks)
         self.register_buffer("mean", torch.zeros(n_wide))

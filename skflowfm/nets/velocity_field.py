@@ -81,7 +81,7 @@ class PatchBlock(nn.Module):
 class WindowVelocityField(nn.Module):
     """Velocity field on windows in (shape, level, log-scale) coordinates.
 
-    The shape is cut into at most thirty overlapping patches, convolved at growing
+    The shape is cut into some thirty overlapping patches, convolved at growing
     dilations and unfolded again; level and log-scale join the condition and get their
     velocity from a small head.
 
@@ -95,6 +95,8 @@ class WindowVelocityField(nn.Module):
         Channels of the patches. Wider is slower and finer.
     n_blocks : int, default=4
         Residual blocks, at dilations 1, 2, 4, ...
+    patch : int, default=None
+        Time steps from one patch to the next. None cuts a window into at most thirty.
     """
 
     def __init__(
@@ -104,10 +106,11 @@ class WindowVelocityField(nn.Module):
         n_components: int,
         width: int = 160,
         n_blocks: int = 4,
+        patch: int | None = None,
     ):
         super().__init__()
         self.n_timesteps = n_timesteps
-        self.patch = -(-n_timesteps // 30)
+        self.patch = patch or -(-n_timesteps // 30)
         self.n_patches = -(-n_timesteps // self.patch)
         kernel = 2 * self.patch - self.patch % 2
         overlap = (kernel - self.patch) // 2

@@ -80,6 +80,7 @@ def of_window_field(m: WindowVelocityField):
         "n_components": m.from_z.in_features,
         "width": m.fold.out_channels,
         "n_blocks": len(m.blocks),
+        "patch": m.patch,
     }
 
 
@@ -102,6 +103,7 @@ def of_stem(m: Stem):
         "n_channels": n_channels,
         "n_timesteps": n_timesteps,
         "n_features": m.n_features,
+        "n_reference": m.n_reference,
     }
 
 
@@ -289,7 +291,7 @@ def build(structure: dict, given: Callable, tensors=None, prefix="") -> nn.Modul
 
 def stem_shapes(arguments) -> dict:
     """Return shapes that say how much memory a stem takes; None is any size."""
-    n_bins = arguments["n_timesteps"] // 2
+    n_bins = arguments.get("n_reference", arguments["n_timesteps"]) // 2
     return {
         "blocks.0.channels": (None, None, arguments["n_channels"]),
         "blocks.2.band": (n_bins, min(16, n_bins)),
