@@ -9,15 +9,16 @@ from ._training import place
 from ._wide import evidence, widened
 
 STRENGTH = 1.0
+LITTLE = 0.5
 
 
-def density_of(model, rows, y, pool, seed):
+def density_of(transformer, rows, y, pool, seed):
     """Fit q(z) or q(z | class) on the representations of rows.
 
     Parameters
     ----------
-    model : JointModel
-        Trained.
+    transformer : FlowFMTransformer
+        Fitted.
     rows : Rows
         Rows, labelled or not.
     y : ndarray of shape (n,) or None
@@ -34,6 +35,7 @@ def density_of(model, rows, y, pool, seed):
     classes : ndarray or None
         Distinct labels in ascending order.
     """
+    model = transformer.module_
     z, classes = represent(model, rows), None
     codes = torch.zeros(len(rows), dtype=torch.long)
     if y is not None:
@@ -44,7 +46,8 @@ def density_of(model, rows, y, pool, seed):
         z_pool, likely = likely_classes(model, rows, z, codes, pool, seed)
         z, codes = torch.cat([z, z_pool]), torch.cat([codes, likely])
     gain = float(model.axes.gain)
-    return RepresentationDensity(z, codes, gain, seed, n_parents=n), classes
+    wide = transformer.health_.get("left_open", 1.0) < LITTLE
+    return RepresentationDensity(z, codes, gain, seed, n, wide), classes
 
 
 def likely_classes(model, rows, z, codes, pool, seed):

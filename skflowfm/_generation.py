@@ -23,7 +23,13 @@ from .flow_matching import (
     sample_time,
     source_quantile,
 )
-from .nets.density import N_NEIGHBOURS, RepresentationFlow, arcs_between_neighbours
+from .nets.density import (
+    N_NEIGHBOURS,
+    WIDE_NEIGHBOURS,
+    RepresentationFlow,
+    arcs_between_neighbours,
+    normal_in_neighbourhood,
+)
 from .nets.layers import initialise
 
 BLOCK = 64
@@ -217,7 +223,11 @@ class RepresentationDensity:
         Seed of the fit.
     n_parents : int, default=None
         How many of the rows, from the first, count as parents; None is all.
+    wide : bool, default=False
+        Whether small classes are drawn from wide neighbourhoods.
     """
+
+    wide = False  # in files that say nothing about it
 
     def __init__(
         self,
@@ -226,7 +236,9 @@ class RepresentationDensity:
         gain: float,
         seed: int,
         n_parents: int | None = None,
+        wide: bool = False,
     ):
+        self.wide = wide
         self.n_parents = len(z) if n_parents is None else n_parents
         self.index = [
             torch.nonzero(codes == c)[:, 0] for c in range(int(codes.max()) + 1)
@@ -272,8 +284,10 @@ class RepresentationDensity:
         To the byte if ``first`` is a multiple of ``ROWS_AT_A_TIME``.
         """
         n, d = len(codes), len(self.mean)
-        uniform = counter_uniform(seed, "representation", first, n, 2 + d)
-        noise = source_quantile(uniform[:, 2:]).float()
+        size = 2 + max(d, WIDE_NEIGHBOURS if self.wide else 0)
+        uniform = counter_uniform(seed, "representation", first, n, size)
+        normal = source_quantile(uniform[:, 2:]).float()
+        noise = normal[:, :d]
         out = torch.empty(n, d)
         by_flow = self.uses_flow[codes]
         if by_flow.any():
@@ -282,7 +296,10 @@ class RepresentationDensity:
         for c in codes[~by_flow].unique().tolist():
             here, rows = codes == c, self.rows[c]
             parent = in_turn(torch.nonzero(here)[:, 0] + first, len(rows), seed)
-            out[here] = arcs_between_neighbours(rows, parent, uniform[here, :2])
+            if self.wide:
+                out[here] = normal_in_neighbourhood(rows, parent, normal[here])
+            else:
+                out[here] = arcs_between_neighbours(rows, parent, uniform[here, :2])
             if len(rows) == 1:
                 out[here] += self.noise * noise[here]
         return out

@@ -4,11 +4,11 @@ import warnings
 
 import torch
 
-from ._generation import device_of, flow_shape
+from ._generation import Steps, decode, device_of, flow_shape
 from .flow_matching import flow_matching_loss, sample_source
 
 N_BANDS = 5
-MAX_ROWS = 500
+MAX_ROWS, MAX_DECODED = 500, 128
 COLLAPSED_RANK = 1.1
 
 
@@ -44,7 +44,10 @@ def health(model, rows, index, generator) -> dict:
     dict
         ``effective_rank`` (1 to n_components), ``component_std`` (standard deviation
         of each component, ndarray), ``flow_loss_by_time`` (mean flow loss for t in
-        [0, .2), ..., [.8, 1), ndarray; 0 would be a model that knows every row).
+        [0, .2), ..., [.8, 1), ndarray; 0 would be a model that knows every row),
+        ``left_open`` (how far what is generated from a row's z is from that row, mean
+        square in flow coordinates, as a share of how far apart rows are: near 0, z says
+        which row it is; at 1 it says nothing).
     """
     device = device_of(model)
     index = index[:MAX_ROWS]
@@ -61,12 +64,23 @@ def health(model, rows, index, generator) -> dict:
             )
             bands.append(float(loss.mean()))
         components = model.axes(z).cpu()
+        open_share = left_open(model, x_1, components, rows.row_shape)
     deviation = components.std(dim=0, correction=0)
     return {
         "effective_rank": effective_rank(components),
         "component_std": deviation.numpy(),
         "flow_loss_by_time": torch.tensor(bands).numpy(),
+        "left_open": open_share,
     }
+
+
+def left_open(model, x_1, components, row_shape) -> float:
+    """Return which share of rows their representations leave open; see health."""
+    x_1, some = x_1[:MAX_DECODED], components[:MAX_DECODED]
+    made = decode(model, some, row_shape, 0, Steps(8, "euler")).to(x_1.device)
+    error = model.coordinates(model.standardise(made)) - x_1
+    apart = float((x_1 - x_1.roll(1, dims=0)).square().mean())
+    return float(error.square().mean()) / apart if apart > 1e-12 else 1.0
 
 
 def rank_of_data(model, rows, index) -> float:

@@ -100,7 +100,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
     -----
     Sample i depends on the seed and i only: ``sample(100)`` is the first hundred of
     ``sample(1000)``, to the byte. Classes of fewer than six rows per component (or 20)
-    get arcs in z from each of their rows in turn to a neighbour, not a flow; one row is
+    get points in z between their rows and neighbours, not a flow; one row is
     enough. Synthetic rows are not anonymous: nothing here is a privacy guarantee.
 
     As it has ``fit_resample`` and no ``transform``, it is a step of imbalanced-learn's
@@ -175,11 +175,11 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         rows, seed = self._spread(coded), seed_of(self.random_state)
         seen = rows.array if self._columns.categories else X
         self.transformer_ = fitted_transformer(self.transformer, seen, groups, seed)
-        model, self.stop_ = self.transformer_.module_, 1.0
         own, pool = Rows(rows.array[:n]), pool and Rows(rows.array[n:])
-        self._density, self.classes_ = density_of(model, own, y, pool, seed)
+        learned, self.stop_ = self.transformer_, 1.0
+        self._density, self.classes_ = density_of(learned, own, y, pool, seed)
         if self.solver == "auto":
-            self.stop_ = choose_stop(model, rows, n_evaluations, seed)
+            self.stop_ = choose_stop(learned.module_, rows, n_evaluations, seed)
         return self
 
     def fit_condition(self, X, y=None, *, X_unlabelled=None):
@@ -203,9 +203,9 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         check_is_fitted(self)
         rows = self._rows(X)
         y = checked_labels(y, len(rows))
-        model, pool = self.transformer_.module_, self._pool(X_unlabelled, y)
+        learned, pool = self.transformer_, self._pool(X_unlabelled, y)
         pool, seed = pool and self._spread(pool), seed_of(self.random_state)
-        self._density, self.classes_ = density_of(model, rows, y, pool, seed)
+        self._density, self.classes_ = density_of(learned, rows, y, pool, seed)
         return self
 
     def sample(self, n_samples=1, *, y=None, class_counts=None, random_state=None):

@@ -121,8 +121,9 @@ class FlowFMTransformer(
     history_ : DataFrame
         A row per 50 steps: step, seconds, mean losses in training and held out.
     health_ : dict
-        ``effective_rank``, ``component_std`` and ``flow_loss_by_time`` (five bands of
-        t): a readout that needs no labels.
+        ``effective_rank``, ``component_std``, ``flow_loss_by_time`` (five bands of t)
+        and ``left_open`` (how little of a row z determines, 0 to 1): a readout that
+        needs no labels.
     n_steps_, fit_seconds_, stopped_by_ : int, float, str
         What training took, and which of "max_steps", "max_time" and "early_stopping"
         ended that of the encoder.

@@ -1,4 +1,4 @@
-"""q(z | class): arcs between neighbours, and for large classes a small flow."""
+"""q(z | class): arcs, wide neighbourhoods, and for large classes a small flow."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from skflowfm._generation import (
     RepresentationDensity,
     in_turn,
 )
-from skflowfm.nets.density import arcs_between_neighbours
+from skflowfm.nets.density import arcs_between_neighbours, normal_in_neighbourhood
 
 
 def normal(*shape, seed=0):
@@ -69,6 +69,54 @@ def test_equal_rows_are_each_others_neighbours():
     parent = torch.zeros(50, dtype=torch.long)
     points = arcs_between_neighbours(torch.ones(3, 2), parent, uniform(50, 2))
     torch.testing.assert_close(points, torch.ones(50, 2))
+
+
+# ---------------------------------------------------------- wide neighbourhoods
+def test_wide_draws_have_the_mean_and_covariance_of_the_neighbourhood():
+    rows = normal(30, 3) @ normal(3, 3, seed=1) + 2
+    parent = torch.arange(60_000) % 30
+    points = normal_in_neighbourhood(rows, parent, normal(60_000, 40, seed=2))
+    torch.testing.assert_close(points.mean(0), rows.mean(0), rtol=0, atol=0.05)
+    expected = rows.T.cov()
+    error = (points.T.cov() - expected).norm() / expected.norm()
+    assert error < 0.03
+    whitened = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(expected), (points - rows.mean(0)).T, upper=False
+    )
+    assert stats.kstest(whitened[0], "norm").pvalue > 0.01
+
+
+def test_wide_draws_stay_among_the_forty_nearest():
+    far = torch.tensor([[100.0, 0.0]])
+    rows = torch.cat([normal(40, 2), normal(40, 2, seed=1) + far])
+    points = normal_in_neighbourhood(
+        rows, torch.arange(8000) % 80, normal(8000, 40, seed=2)
+    )
+    left, right = points[points[:, 0] < 50], points[points[:, 0] > 50]
+    assert len(left) == len(right) == 4000
+    torch.testing.assert_close(left.mean(0), rows[:40].mean(0), rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3])
+def test_wide_draws_need_few_rows(n_rows):
+    density = RepresentationDensity(
+        normal(n_rows, 2), codes_of(n_rows), gain=0.0, seed=0, wide=True
+    )
+    points = density.draw(torch.zeros(500, dtype=torch.long), seed=0)
+    assert torch.isfinite(points).all()
+    rank = np.linalg.matrix_rank(points - points.mean(0), tol=1e-3)
+    assert rank == n_rows - 1
+
+
+@pytest.mark.parametrize("k", [1, 7, 65])
+def test_the_first_wide_draws_do_not_depend_on_how_many_there_are(k):
+    density = RepresentationDensity(
+        normal(90, 5), codes_of(15, 15, 60), gain=1.0, seed=0, wide=True
+    )
+    codes = mixed_codes(150)
+    every = density.draw(codes, seed=3)
+    assert torch.equal(density.draw(codes[:k], seed=3), every[:k])
+    assert not torch.equal(density.draw(codes, seed=4), every)
 
 
 @pytest.mark.parametrize("first", [0, 5, 4096])

@@ -130,6 +130,22 @@ def test_untrained_model_has_a_known_loss_at_all_times(row_shape):
     np.testing.assert_allclose(loss, 2, rtol=0.1)
 
 
+@pytest.mark.parametrize("row_shape", [(6,), (2, 40)])
+def test_an_untrained_model_leaves_all_of_a_row_open(row_shape):
+    """It draws the source itself, as far from a row as another row would be."""
+    X = (5 + 3 * normal(200, *row_shape)).numpy()
+    transformer = FlowFMTransformer(4, max_steps=0, random_state=0).fit(X)
+    assert transformer.health_["left_open"] == pytest.approx(1, abs=0.1)
+
+
+def test_a_representation_as_large_as_the_row_leaves_little_open():
+    X = (5 + 3 * normal(300, 4)).numpy()
+    transformer = FlowFMTransformer(5, max_steps=200, random_state=0).fit(X)
+    assert transformer.health_["left_open"] < 0.1
+    small = FlowFMTransformer(1, max_steps=200, random_state=0).fit(X)
+    assert small.health_["left_open"] > 0.5
+
+
 def test_component_deviations_and_rank_are_those_of_transform(seeded):
     X = (5 + 3 * normal(300, 6)).numpy()
     transformer = FlowFMTransformer(4, max_steps=0, random_state=0).fit(X)

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from skflowfm import FlowFMSampler, FlowFMTransformer
 from skflowfm.datasets import make_wearable
-from skflowfm.metrics import c2st_auc
+from skflowfm.metrics import c2st_auc, nearest_neighbour_copy
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,19 @@ def test_conditional_samples_look_like_their_class(data):
     drawn = [np.median(np.log(spread_new[y_new == c])) for c in range(6)]
     assert np.corrcoef(real, drawn)[0, 1] > 0.95
     np.testing.assert_allclose(drawn, real, atol=0.7)
+
+
+def test_rows_that_z_determines_are_not_copied():
+    """Between neighbours in z, .99 of them would be nearer to a training row."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(240, 12)) @ rng.normal(size=(12, 12))
+    train, holdout = X[:60], X[60:]
+    sampler = FlowFMSampler(FlowFMTransformer(max_steps=200), random_state=0)
+    drawn = sampler.fit(train).sample(240)
+    copies = nearest_neighbour_copy(train, drawn, holdout, random_state=0)
+    assert copies.value < 0.72
+    spread = np.trace(np.cov(drawn.T)) / np.trace(np.cov(train.T))
+    assert 0.8 < spread < 1.25
 
 
 def test_sample_like_keeps_the_window_and_varies_it(data):

@@ -4,7 +4,9 @@ Generation draws a representation first and a row given it second,
 :math:`z \sim q(z \mid y)`, :math:`x \sim p(x \mid z)` [1]_. Labels enter here only, so
 they may arrive after training. A class with enough rows gets a small flow, trained with
 the same loss as the rows; a smaller one gets points between its rows and their
-neighbours, as in [2]_, and a class of one row gets that row and a little noise.
+neighbours, as in [2]_, and a class of one row gets that row and a little noise. Where z
+leaves little of a row open, points so near the rows would give copies of them: there
+the draws are from the normal distribution of a wider neighbourhood.
 
 References
 ----------
@@ -24,7 +26,7 @@ from ..flow_matching import flow_matching_loss
 from ..ode import integrate
 from .velocity_field import VectorVelocityField
 
-N_NEIGHBOURS = 5
+N_NEIGHBOURS, WIDE_NEIGHBOURS = 5, 40
 N_STEPS = 8
 
 
@@ -100,3 +102,35 @@ def arcs_between_neighbours(rows: Tensor, parent: Tensor, uniform: Tensor) -> Te
     end = rows[nearest[parent, (uniform[:, 0] * k).long()]]
     angle = uniform[:, 1:].to(rows.dtype) * (math.pi / 2)
     return mean + angle.cos() * (start - mean) + angle.sin() * (end - mean)
+
+
+def normal_in_neighbourhood(rows: Tensor, parent: Tensor, normal: Tensor) -> Tensor:
+    r"""Return draws from the normal distributions of neighbourhoods.
+
+    .. math:: z = \mu + \sum_{j=1}^{k} \varepsilon_j (z_j - \mu) / \sqrt{k - 1}
+
+    has the mean and the covariance of the k rows :math:`z_j`, those nearest to the
+    parent and itself.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_rows, n_components)
+        Rows of one class, at least one.
+    parent : Tensor of int of shape (n,)
+        Whose neighbourhood.
+    normal : Tensor of shape (n, 40)
+        Independent standard normal numbers.
+
+    Returns
+    -------
+    Tensor of shape (n, n_components)
+        Of a single row, copies.
+    """
+    k = min(WIDE_NEIGHBOURS, len(rows))
+    nearest = torch.cdist(rows, rows).topk(k, largest=False).indices  # (n_rows, k)
+    mean = rows[nearest].mean(dim=1)[parent]
+    out = mean.clone()
+    for j in range(k):  # term by term, so that a draw does not depend on the others
+        weight = normal[:, j : j + 1] / max(k - 1, 1) ** 0.5
+        out += weight * (rows[nearest[parent, j]] - mean)
+    return out
