@@ -21,6 +21,11 @@ One line of the CSV file per measure, with `floor`, the value that real windows 
   people; `floor`: the same for real windows of the training people. Above it: copies;
 * `windows_per_second` of drawing, on one machine and one run: see the environment.
 
+Test people are others than those that train, so real windows are nearer to training
+windows too. `--copies` asks with windows of the same people, a random half of which
+trains: without copying, half of the new windows are nearer to a training window. It
+writes `copy_fraction` with the ends of its interval, of each method by itself.
+
 `nfe` counts evaluations of the velocity field; solver `auto` is the sampler's default,
 which chooses from the training windows where to stop.
 """
@@ -77,6 +82,20 @@ def split_subjects(data, seed, min_subjects=MIN_SUBJECTS):
         X_test=data.X[test],
         y_test=data.y[test],
         groups_test=data.groups[test],
+        counts=dict(zip(classes.tolist(), counts.tolist(), strict=True)),
+    )
+
+
+def split_windows(data, seed):
+    """A random half of the windows trains, the other half of the same people tests."""
+    order = np.random.default_rng(seed).permutation(len(data.y))
+    train, test = np.sort(order[::2]), np.sort(order[1::2])
+    classes, counts = np.unique(data.y[train], return_counts=True)
+    return Bunch(
+        X=data.X[train],
+        y=data.y[train],
+        groups=data.groups[train],
+        X_test=data.X[test],
         counts=dict(zip(classes.tolist(), counts.tolist(), strict=True)),
     )
 
@@ -233,6 +252,28 @@ def run_dataset(data, seed, options):
     return split, shown
 
 
+def run_copies(data, seed, options):
+    """How many new windows are nearer to training windows than to as good others?"""
+    split = split_windows(data, seed)
+    print(f"\n{data.name}, seed {seed}: {len(split.y)} windows train", flush=True)
+    drawn = {}
+    for name, draw in (("smote", smote), ("jitter", jitter)):
+        if name in options.methods:
+            drawn[name] = draw(split, seed)
+    if "flowfm" in options.methods:
+        sampler = fit_sampler(split, seed, options).fit(split.X, split.y)
+        drawn["flowfm"] = sampler.sample(class_counts=split.counts, random_state=seed)
+    for method, (X, _) in drawn.items():
+        copies = nearest_neighbour_copy(split.X, X, split.X_test, random_state=seed)
+        low, high = copies.interval
+        measures = {
+            "copy_fraction": (copies.value, copies.floor),
+            "copy_fraction_low": (low, None),
+            "copy_fraction_high": (high, None),
+        }
+        record(data, seed, method, "", "", measures, options)
+
+
 def record(data, seed, method, solver, nfe, measures, options):
     """Print one line and append one CSV row per measure."""
     rows = [
@@ -281,6 +322,7 @@ def parse_arguments():
     add("--max-steps", type=int, help="training steps of FlowFMTransformer")
     add("--max-time", type=float, help="seconds of training of FlowFMTransformer")
     add("--out", default="out/generation.csv", help="replaced if it exists")
+    add("--copies", action="store_true", help="ask for copies alone")
     add("--figure", metavar="FILE.png", help="of the first data set and seed")
     return parser.parse_args()
 
@@ -292,6 +334,9 @@ def main():
     figure = options.figure
     for data in data_sets(options.data, options.max_windows):
         for seed in options.seeds:
+            if options.copies:
+                run_copies(data, seed, options)
+                continue
             split, shown = run_dataset(data, seed, options)
             if figure and shown:
                 draw_figure(figure, data, split, *shown)
