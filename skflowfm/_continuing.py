@@ -5,14 +5,14 @@ import os
 import warnings
 
 import torch
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ._generation import device_of
-from ._validation import Rows, check_rows
-from .nets.length import at_length
+from ._validation import Rows, check_length, check_rows
+from .nets.length import LARGEST_RATIO, at_length
 from .persistence import load
 
-LARGEST_RATIO = 2
 SEEN = "row_shape_in_", "n_features_in_", "feature_names_in_"
 
 
@@ -36,23 +36,29 @@ def fitted_model(given, kind, name):
         If it is not fitted.
     """
     is_path = isinstance(given, (str, os.PathLike))
-    model = load(given) if is_path else getattr(given, "estimator", given)
+    model = load(given) if is_path else given
+    if isinstance(model, FrozenEstimator):
+        model = model.estimator
     if not isinstance(model, kind):
-        way_out = (
-            " Load it with skflowfm.load, and save its transformer_ by itself."
-            if is_path
-            else ""
-        )
+        way_out = ""
+        if hasattr(model, "transformer_"):
+            way_out = " Give its transformer_" + (
+                ", which skflowfm.load and save put into a file of its own."
+                if is_path
+                else "."
+            )
         raise TypeError(
-            f"{given if is_path else name} must hold a {kind.__name__}, got a "
-            f"{type(model).__name__}.{way_out}"
+            f"{given if is_path else name} must hold a {kind.__name__}, got an object "
+            f"of type {type(model).__name__}.{way_out}"
         )
-    check_is_fitted(model)
+    check_is_fitted(model, ["module_", "health_"])
     return model
 
 
-def take_over(estimator, start, X) -> Rows:
+def take_over(estimator, start, X, groups, seed) -> Rows:
     """Give ``estimator`` the model of ``start``, for rows like those of ``X``.
+
+    Nothing is changed where something is refused.
 
     Parameters
     ----------
@@ -63,6 +69,10 @@ def take_over(estimator, start, X) -> Rows:
         Fitted.
     X : array-like
         Rows of the same kind. Windows may have another number of time steps.
+    groups : array-like or None
+        As in ``fit``; checked here.
+    seed : int
+        Of the fit; becomes ``seed_`` where the model is another one's.
 
     Returns
     -------
@@ -82,50 +92,55 @@ def take_over(estimator, start, X) -> Rows:
             "fit anew (without init, warm_start=False)."
         )
     for name in ("encoder", "velocity_field"):
-        own = getattr(estimator, name)
-        if own is not None and type(own) is not type(getattr(module, name)):
+        own, fitted = getattr(estimator, name), getattr(module, name)
+        if own is not None and repr(own) != repr(fitted):
             raise ValueError(
-                f"{name} must be None or of the kind that the fitted model has, "
-                f"{type(getattr(module, name)).__name__}, got {own!r}. fit goes on "
-                "with that model's own."
+                f"{name} must be None or like that of the fitted model, a "
+                f"{type(fitted).__name__}, got {own!r}. fit goes on with that model's "
+                "own."
             )
     rows = check_rows(start, X, reset=False, min_rows=2, any_length=True)
-    old, new = start.row_shape_in_, rows.row_shape
-    if old != new:
-        module = module_at(module, old, new)
+    if groups is not None:
+        check_length("groups", groups, len(rows))
+    if start.row_shape_in_ != rows.row_shape:
+        module = module_at(module, start.row_shape_in_, rows.row_shape)
     elif start is not estimator:
         module = copy.deepcopy(module)
     seen = {name: getattr(start, name) for name in SEEN if hasattr(start, name)}
     for name in SEEN:
         vars(estimator).pop(name, None)
-    vars(estimator).update(seen, row_shape_in_=new)
+    vars(estimator).update(seen, row_shape_in_=rows.row_shape)
     estimator.module_, estimator.n_components_ = module, n_components
+    estimator.seed_ = start.seed_ if start is estimator else seed
     return rows
 
 
 def module_at(module, old, new):
     """Return a copy of a joint model for windows of another length, or say why not."""
-    if not old[1] / LARGEST_RATIO <= new[1] <= old[1] * LARGEST_RATIO:
+    first = getattr(module.stem, "n_reference", old[1])
+    if not first / LARGEST_RATIO <= new[1] <= first * LARGEST_RATIO:
         raise ValueError(
-            f"X must have windows of {-(-old[1] // LARGEST_RATIO)} to "
-            f"{old[1] * LARGEST_RATIO} time steps to go on with a model of windows of "
-            f"{old[1]}, got {new[1]}. Cut windows of about that length "
+            f"X must have windows of {-(-first // LARGEST_RATIO)} to "
+            f"{first * LARGEST_RATIO} time steps to go on with a model that was first "
+            f"fitted on {first}, got {new[1]}. Cut windows of about that length "
             "(skflowfm.datasets.sliding_windows), or fit anew."
         )
     module = at_length(module, new)
     with torch.inference_mode():
         x = torch.zeros(2, *new, device=device_of(module))
         t, coordinates = x.new_zeros(2), module.coordinates(x)
-        try:
+        reason = None
+        try:  # an encoder or velocity field of the user's own may do anything
             z = module.encode(module.stem(x))
             fits = module.velocity_field(coordinates, t, z).shape == coordinates.shape
-        except RuntimeError:
-            fits = False
+        except Exception as error:
+            fits, reason = False, error
     if not fits:
         raise ValueError(
-            f"X must have windows of {old[1]} time steps, which is all that the "
-            f"encoder or velocity field given to the first fit takes, got {new[1]}."
-        )
+            f"X must have windows of {old[1]} time steps as in fit, got {new[1]}: the "
+            "encoder or velocity field does not take them. Fit anew, or give one that "
+            "takes any length."
+        ) from reason
     warnings.warn(
         f"fit goes on with windows of {new[1]} time steps where the model was fitted "
         f"on {old[1]}, and takes them for {'longer' if new > old else 'shorter'} ones "

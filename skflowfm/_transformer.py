@@ -231,7 +231,7 @@ class FlowFMTransformer(
         init : fitted FlowFMTransformer, FrozenEstimator of one, or path, default=None
             A model to go on from, as ``warm_start`` does from the last fit. Its scaling
             and stem stay, so rows need the same channels, rate and units. Windows may
-            be up to twice as long or short.
+            be up to twice as long or short as those of its first fit.
 
         Returns
         -------
@@ -245,6 +245,7 @@ class FlowFMTransformer(
             the kind that ``init`` was fitted on.
         """
         self._check_parameters()
+        seed = seed_of(self.random_state)
         if init is not None:
             init = fitted_model(init, FlowFMTransformer, "init")
         elif self.warm_start and hasattr(self, "module_"):
@@ -252,8 +253,7 @@ class FlowFMTransformer(
         if init is None:
             rows = check_rows(self, X, reset=True, min_rows=2)
         else:
-            rows = take_over(self, init, X)
-        seed = seed_of(self.random_state)
+            rows = take_over(self, init, X, groups, seed)
         steps = self.max_steps
         if steps is None and self.max_time is None:
             least = 400 if rows.is_windows else 200
@@ -261,8 +261,6 @@ class FlowFMTransformer(
         budget = Budget(steps, self.max_time, BATCH_SIZE, field_rate=FIELD_RATE)
         if init is None:
             self._build(rows, seed)
-        elif init is not self:
-            self.seed_ = seed
         self._train(rows, groups, budget, seed)
         return self
 

@@ -8,6 +8,7 @@ import torch
 from sklearn.datasets import load_wine
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer, load
@@ -104,12 +105,20 @@ def test_what_cannot_be_started_from_is_refused(X, fitted, tmp_path):
     sampler.save(tmp_path / "sampler")
     with pytest.raises(TypeError, match=r"sampler must hold a FlowFMT.*transformer_"):
         new().fit(X, init=tmp_path / "sampler")
-    with pytest.raises(
-        TypeError, match=r"init must hold a FlowFMTransformer, got a Id"
-    ):
+    with pytest.raises(TypeError, match=r"init must hold.*FlowFMSa.*Give its transfo"):
+        new().fit(X, init=sampler)
+    search = GridSearchCV(fitted, {"max_steps": [1]})
+    with pytest.raises(TypeError, match=r"init must hold.*type GridSearchCV"):
+        new().fit(X, init=search)
+    with pytest.raises(TypeError, match=r"init must hold a.*of type Identity"):
         new().fit(X, init=nn.Identity())
     with pytest.raises(NotFittedError):
         new().fit(X, init=new())
+    broken = new(n_components=10**6)
+    with pytest.raises(ValueError, match="n_components must be at most"):
+        broken.fit(X)
+    with pytest.raises(NotFittedError):
+        new().fit(X, init=broken)
     with pytest.raises(FileNotFoundError):
         new().fit(X, init=tmp_path / "nothing")
 
@@ -121,9 +130,19 @@ def test_a_refused_start_loses_nothing(X, fitted):
         model.fit(X[:, :2], init=fitted)
     with pytest.raises(ValueError, match="windows of 32 to 128 time steps"):
         model.fit(X[..., :31])
+    for other in (X, X[..., :40]):
+        with pytest.raises(ValueError, match="groups must have"):
+            model.fit(other, groups=[1, 2])
+    with pytest.raises(ValueError, match="random_state must be"):
+        copy.deepcopy(model).set_params(random_state=-1).fit(X[..., :40])
     assert model.row_shape_in_ == (3, 64)
     after = model.module_.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+    unfitted = new()
+    with pytest.raises(ValueError, match="groups must have"):
+        unfitted.fit(X, init=fitted, groups=[1, 2])
+    with pytest.raises(NotFittedError):
+        unfitted.transform(X)
 
 
 # ------------------------------------------------------------------- another length
@@ -158,6 +177,19 @@ def test_there_and_back_is_the_model_it_was(X, fitted):
     np.testing.assert_allclose(back.transform(X), fitted.transform(X), atol=1e-4)
 
 
+@pytest.mark.filterwarnings(LONGER)
+def test_twice_as_long_is_counted_from_the_first_fit(X, fitted):
+    model = new(max_steps=0).fit(X[..., :40], init=fitted)
+    with pytest.raises(ValueError, match=r"32 to 128 time steps.*first fitted on 64"):
+        model.set_params(warm_start=True).fit(X[..., :25])
+
+
+def test_all_parts_stay_on_the_device(fitted):
+    model = at_length(copy.deepcopy(fitted.module_).to("meta"), (3, 40))
+    tensors = [*model.parameters(), *model.buffers()]
+    assert all(tensor.is_meta for tensor in tensors)
+
+
 def test_the_same_length_changes_no_number(X, fitted):
     same = at_length(fitted.module_, (3, 64))
     x = torch.as_tensor(X)
@@ -183,13 +215,17 @@ def test_a_stationary_window_keeps_its_place_at_another_length(n_timesteps):
     assert error < 0.05
 
 
-def test_a_line_of_the_spectrum_stays_at_its_frequency():
-    wave = torch.sin(2 * np.pi * 0.1 * torch.arange(400))
-    for n in (150, 200, 400):
-        share = power_spectrum(wave[:n]) / n**2 @ interpolation(n, 300)
-        assert int(share.argmax()) + 1 == 30  # a tenth of 300
-    flat = torch.ones(75) / 75
-    assert float((flat @ interpolation(150, 300)).sum()) == pytest.approx(1)
+@pytest.mark.parametrize("n_timesteps", [150, 200, 400, 513, 600])
+def test_lines_of_the_spectrum_stay_where_they_are_and_as_strong(n_timesteps):
+    cycles = torch.arange(2, 130, 0.7)[:, None] * n_timesteps / 300
+    wave = torch.sin(
+        2 * np.pi * cycles.round() / n_timesteps * torch.arange(n_timesteps)
+    )
+    share = power_spectrum(wave) / n_timesteps**2
+    other = share @ interpolation(n_timesteps, 300)
+    place = cycles.round()[:, 0] * 300 / n_timesteps
+    assert (other.argmax(dim=1) + 1 - place).abs().max() <= 1
+    torch.testing.assert_close(other.sum(dim=1), share.sum(dim=1), rtol=0.3, atol=0)
 
 
 @pytest.mark.filterwarnings(LONGER)
@@ -219,7 +255,7 @@ def test_own_encoders_go_along_if_they_can(X):
     free = new(encoder=ConvEncoder(3, 4), max_steps=2).fit(X)
     assert new().fit(X[..., :40], init=free).transform(X[..., :40]).shape == (64, 4)
     bound = new(encoder=Flat(), max_steps=2).fit(X)
-    with pytest.raises(ValueError, match=r"windows of 64 time steps, which is all"):
+    with pytest.raises(ValueError, match=r"windows of 64 time steps as in fit, got 40"):
         new().fit(X[..., :40], init=bound)
 
 

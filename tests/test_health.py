@@ -146,6 +146,19 @@ def test_a_representation_as_large_as_the_row_leaves_little_open():
     assert small.health_["left_open"] > 0.5
 
 
+def test_channels_without_a_signal_say_nothing_about_what_is_left_open():
+    time, rng = np.arange(16), np.random.default_rng(0)
+    phase, size = rng.random((2, 200, 1, 1))
+    X = (1 + size) * np.sin(2 * np.pi * (time / 16 + phase))
+    absent = np.concatenate([X, np.zeros((200, 4, 16))], axis=1)
+    for rows in (X, absent):
+        transformer = FlowFMTransformer(max_steps=250, random_state=0).fit(rows)
+        assert transformer.health_["left_open"] < 0.2
+    constant = FlowFMTransformer(4, max_steps=2, random_state=0)
+    constant.fit(np.repeat(size, 16, axis=2))
+    assert 0 <= constant.health_["left_open"] <= 1
+
+
 def test_component_deviations_and_rank_are_those_of_transform(seeded):
     X = (5 + 3 * normal(300, 6)).numpy()
     transformer = FlowFMTransformer(4, max_steps=0, random_state=0).fit(X)

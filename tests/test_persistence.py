@@ -903,6 +903,34 @@ def test_a_description_that_makes_no_model(name, saved):
     assert "checksum" not in str(raised.value)
 
 
+BAD_LENGTHS = {
+    "long stem": ("stem", {"n_timesteps": 8_000_000}),
+    "no reference": ("stem", {"n_reference": 0, "n_timesteps": 8_000_000}),
+    "half a step": ("stem", {"n_reference": 19.5}),
+    "other stem": ("stem", {"n_timesteps": 24}),
+    "other field": ("velocity_field", {"n_timesteps": 2**31}),
+    "other patches": ("velocity_field", {"patch": 3}),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LENGTHS)
+def test_parts_for_windows_of_other_lengths(name, path):
+    X = np.random.default_rng(0).normal(size=(40, 1, 20))
+    FlowFMTransformer(2, max_steps=0, random_state=0).fit(X).save(path)
+    part, change = BAD_LENGTHS[name]
+
+    def edit(sections, tensors):
+        models = [o for o in objects(sections) if "structure" in o]
+        [model] = [o for o in models if o["structure"]["kind"] == "JointModel"]
+        model["structure"]["arguments"][part]["arguments"].update(change)
+
+    rewritten(path, edit)
+    start = time.process_time()
+    with pytest.raises(ModelFileError):
+        load(path)
+    assert time.process_time() - start < 2
+
+
 def test_a_text_that_is_too_deep(saved):
     content = saved.read_bytes()
     header, numbers = split(content)

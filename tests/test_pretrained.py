@@ -66,7 +66,7 @@ def test_a_file_of_something_else_is_refused(X, saved, tmp_path):
     sampler = FlowFMSampler(FrozenEstimator(load(saved)), random_state=0).fit(X)
     sampler.save(tmp_path / "sampler")
     with pytest.raises(
-        TypeError, match=r"must hold a FlowFMTransformer, got a FlowFMS"
+        TypeError, match=r"must hold a FlowFMTransformer, got an object of type FlowFMS"
     ):
         FlowFMTransformer.from_pretrained(tmp_path / "sampler")
 

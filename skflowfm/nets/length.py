@@ -16,11 +16,13 @@ from .joint import JointModel
 from .stem import Stem
 from .velocity_field import WindowVelocityField
 
+LARGEST_RATIO = 2  # of the lengths: beyond it features are about something else
+
 
 def fill(new: nn.Module, old: nn.Module, but=()) -> nn.Module:
     """Return ``new`` with the weights of ``old``, but for some that are its own."""
     kept = {k: v for k, v in old.state_dict().items() if k not in but}
-    new.load_state_dict(kept, strict=not but)
+    new.to(next(iter(kept.values())).device).load_state_dict(kept, strict=not but)
     return new
 
 

@@ -36,13 +36,15 @@ def interpolation(n_timesteps: int, n_reference: int) -> Tensor:
     """Return the matrix from a power spectrum to that of windows of another length.
 
     Shape (n_timesteps // 2, n_reference // 2). Power is interpolated at the frequencies
-    of the reference, per unit of frequency.
+    of the reference, per unit of frequency; that of longer windows is averaged around
+    them, so that no line is lost.
     """
     n_in, n_out = n_timesteps // 2, n_reference // 2
     ratio = n_timesteps / n_reference
     at = (torch.arange(1, n_out + 1) * ratio - 1).clamp(0, n_in - 1)
     distance = (at - torch.arange(n_in)[:, None]).abs()
-    return ratio * (1 - distance).clamp_min(0)
+    width = max(1.0, ratio)
+    return ratio / width * (1 - distance / width).clamp_min(0)
 
 
 class StatisticsBlock(nn.Module):

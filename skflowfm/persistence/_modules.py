@@ -26,6 +26,7 @@ from ..nets.coordinates import Standardise, TableCoordinates, WindowCoordinates
 from ..nets.density import RepresentationFlow
 from ..nets.joint import Projector
 from ..nets.layers import ZeroLinear
+from ..nets.length import LARGEST_RATIO
 from ._file import ModelFileError
 from ._values import Unknown
 
@@ -291,7 +292,18 @@ def build(structure: dict, given: Callable, tensors=None, prefix="") -> nn.Modul
 
 def stem_shapes(arguments) -> dict:
     """Return shapes that say how much memory a stem takes; None is any size."""
-    n_bins = arguments.get("n_reference", arguments["n_timesteps"]) // 2
+    n_timesteps = arguments["n_timesteps"]
+    n_reference = arguments.get("n_reference", n_timesteps)
+    if not (
+        isinstance(n_reference, int)
+        and 1 <= n_reference
+        and n_reference / LARGEST_RATIO <= n_timesteps <= n_reference * LARGEST_RATIO
+    ):
+        raise ModelFileError(
+            f"describes no model: expected n_timesteps within {LARGEST_RATIO} times "
+            f"n_reference, got {n_timesteps} and {n_reference}."
+        )
+    n_bins = n_reference // 2
     return {
         "blocks.0.channels": (None, None, arguments["n_channels"]),
         "blocks.2.band": (n_bins, min(16, n_bins)),
@@ -300,8 +312,27 @@ def stem_shapes(arguments) -> dict:
 
 
 def model_shapes(arguments) -> dict:
-    """Return the shape that says how much memory a joint model's own axes take."""
+    """Return the shape that says how much memory a joint model's own axes take.
+
+    Raises if its parts are for windows of different lengths.
+    """
+    parts = [arguments[name] for name in ("coordinates", "stem", "velocity_field")]
+    lengths = {length for length in map(length_of, parts) if length is not None}
+    if len(lengths) > 1:
+        raise ModelFileError(
+            f"describes no model: expected parts for windows of one length, got parts "
+            f"for {sorted(lengths)} time steps."
+        )
     return {"axes.axes": (arguments["n_components"],) * 2}
+
+
+def length_of(part) -> int | None:
+    """Return the number of time steps that a part of a model is made for, if any."""
+    if isinstance(part, WindowCoordinates):
+        return len(part.weight) - 2
+    if isinstance(part, Stem):
+        return part.row_shape[1]
+    return part.n_timesteps if isinstance(part, WindowVelocityField) else None
 
 
 COMPUTING = {"Stem": stem_shapes, "JointModel": model_shapes}
