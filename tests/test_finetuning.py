@@ -483,6 +483,9 @@ def test_a_saved_model_is_as_good_as_a_frozen_one(data, pretrained, strategy, tm
     for saved in (path, str(path)):
         model = classifier(saved, strategy=strategy).fit(X, y)
         np.testing.assert_array_equal(model.predict_proba(X), frozen)
+        model.save(tmp_path / "classifier")
+        again = load(tmp_path / "classifier")
+        np.testing.assert_array_equal(again.predict_proba(X), frozen)
 
 
 def test_an_encoder_of_ones_own_is_trained(data):

@@ -252,7 +252,7 @@ def measured(function, rows):
 measured(model.transform, X)
 measured(clf.predict_proba, X)
 measured(model.score_samples, X[: len(X) // 4])
-measured(lambda rows: list(stream(clf.predict, np.split(rows, 50))), X)
+measured(lambda rows: list(stream(clf.predict, np.split(rows, len(rows) // 500))), X)
 """
 
 

@@ -8,6 +8,7 @@ again after loading. ``KINDS`` lists all that can be built from a file.
 import copy
 import inspect
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -73,6 +74,8 @@ class Writer:
             return value
         if type(value) is float:
             return put_float(value)
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
         if isinstance(value, np.generic):
             return put_scalar(value, self.put, name)
         if isinstance(value, np.ndarray):
