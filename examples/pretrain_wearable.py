@@ -142,7 +142,10 @@ def pretrain(datasets, options):
     X = np.concatenate([data.X for data in datasets])
     groups = np.concatenate([data.groups for data in datasets])
     transformer = FlowFMTransformer(
-        max_steps=options.max_steps, random_state=options.seed, verbose=1
+        sampling_rate=RATE,
+        max_steps=options.max_steps,
+        random_state=options.seed,
+        verbose=1,
     )
     return transformer.fit(X, groups=groups)
 

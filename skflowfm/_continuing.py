@@ -1,6 +1,7 @@
 """Going on with a fitted model, on windows that may be longer or shorter."""
 
 import copy
+import math
 import os
 import warnings
 
@@ -99,11 +100,20 @@ def take_over(estimator, start, X, groups, seed) -> Rows:
                 f"{type(fitted).__name__}, got {own!r}. fit goes on with that model's "
                 "own."
             )
+    rate, known = estimator.sampling_rate, getattr(start, "sampling_rate_", None)
+    if None not in (rate, known) and not math.isclose(rate, known, rel_tol=1e-3):
+        raise ValueError(
+            f"sampling_rate must be {known:g} Hz, that of the model which fit goes on "
+            f"with, got {rate:g}. Bring the windows there with "
+            "skflowfm.datasets.resample_windows, and give that rate."
+        )
     rows = check_rows(start, X, reset=False, min_rows=2, any_length=True)
     if groups is not None:
         check_length("groups", groups, len(rows))
     if start.row_shape_in_ != rows.row_shape:
         module = module_at(module, start.row_shape_in_, rows.row_shape)
+        if None in (rate, known) or start is estimator:
+            warn_of_rate(start.row_shape_in_[1], rows.row_shape[1])
     elif start is not estimator:
         module = copy.deepcopy(module)
     seen = {name: getattr(start, name) for name in SEEN if hasattr(start, name)}
@@ -112,6 +122,7 @@ def take_over(estimator, start, X, groups, seed) -> Rows:
     vars(estimator).update(seen, row_shape_in_=rows.row_shape)
     estimator.module_, estimator.n_components_ = module, n_components
     estimator.seed_ = start.seed_ if start is estimator else seed
+    estimator.sampling_rate_ = rate if known is None else known
     return rows
 
 
@@ -141,11 +152,16 @@ def module_at(module, old, new):
             "encoder or velocity field does not take them. Fit anew, or give one that "
             "takes any length."
         ) from reason
+    return module
+
+
+def warn_of_rate(old, new):
+    """Say that windows of another length are taken to be of the same rate."""
     warnings.warn(
-        f"fit goes on with windows of {new[1]} time steps where the model was fitted "
-        f"on {old[1]}, and takes them for {'longer' if new > old else 'shorter'} ones "
-        "of the same sampling rate. If the rate is another one, bring it to the fitted "
-        "one with skflowfm.datasets.resample_windows.",
+        f"fit goes on with windows of {new} time steps where the model was fitted on "
+        f"{old}, and takes them for {'longer' if new > old else 'shorter'} ones of the "
+        "same sampling rate. If the rate is another one, bring it to the fitted one "
+        "with skflowfm.datasets.resample_windows. Models that know their sampling_rate "
+        "compare.",
         stacklevel=4,
     )
-    return module

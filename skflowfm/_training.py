@@ -46,6 +46,12 @@ def place(module: nn.Module, device: str) -> nn.Module:
     return module.to(device)
 
 
+def default_steps(n_rows: int, batch_size: int, is_windows: bool) -> int:
+    """Return 60 passes over the rows in steps, within limits."""
+    least = 400 if is_windows else 200
+    return min(max(60 * n_rows // batch_size, least), 1000)
+
+
 @dataclass
 class Budget:
     """How long to train: whichever of steps and seconds is spent first.

@@ -2,7 +2,6 @@
 
 import os
 
-import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import (
@@ -18,7 +17,14 @@ from ._draws import hold_out, ignore, prepare, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._onnx import Exportable
-from ._training import Budget, place, report_views, resolve_device, train_jointly
+from ._training import (
+    Budget,
+    default_steps,
+    place,
+    report_views,
+    resolve_device,
+    train_jointly,
+)
 from ._validation import (
     check_components,
     check_count,
@@ -80,6 +86,9 @@ class FlowFMTransformer(
         (n, n_features); cloned with its weights. None builds a
         :class:`~skflowfm.nets.WindowVelocityField` or
         :class:`~skflowfm.nets.VectorVelocityField`.
+    sampling_rate : float, default=None
+        Of the windows, in Hz; None is unknown. It changes no number, but going on with
+        windows of another rate is refused.
     views : {"auto"}, callable or None, default="auto"
         What the alignment compares. "auto" is a gentle augmentation (time warp,
         mixed channels, jitter, masking; for tables, swapped features), a callable is
@@ -116,8 +125,8 @@ class FlowFMTransformer(
     ----------
     module_ : JointModel
         The trained torch module.
-    n_components_ : int
-        Size of the representation.
+    n_components_, sampling_rate_ : int, float or None
+        Size of the representation; rate of the windows, if known.
     history_ : DataFrame
         A row per 50 steps: step, seconds, mean losses in training and held out.
     health_ : dict
@@ -125,8 +134,8 @@ class FlowFMTransformer(
         and ``left_open`` (how little of a row z determines, 0 to 1): a readout that
         needs no labels.
     n_steps_, fit_seconds_, stopped_by_ : int, float, str
-        What training took, and which of "max_steps", "max_time" and "early_stopping"
-        ended that of the encoder.
+        What training took; "max_steps", "max_time" or "early_stopping", which ended
+        that of the encoder.
     device_ : str
         Where the model was trained and runs.
     n_features_in_, feature_names_in_
@@ -168,6 +177,7 @@ class FlowFMTransformer(
         *,
         encoder=None,
         velocity_field=None,
+        sampling_rate=None,
         views="auto",
         alignment=1.0,
         max_steps=None,
@@ -181,6 +191,7 @@ class FlowFMTransformer(
         self.n_components = n_components
         self.encoder = encoder
         self.velocity_field = velocity_field
+        self.sampling_rate = sampling_rate
         self.views = views
         self.alignment = alignment
         self.max_steps = max_steps
@@ -241,23 +252,21 @@ class FlowFMTransformer(
         ------
         ValueError, TypeError
             For bad parameters, and for data that are empty, not finite, ragged, sparse,
-            complex, of more than three dimensions or in a MultiIndex frame, or not of
+            complex, of more than three dimensions, in a MultiIndex frame, or not of
             the kind that ``init`` was fitted on.
         """
         self._check_parameters()
         seed = seed_of(self.random_state)
-        if init is not None:
-            init = fitted_model(init, FlowFMTransformer, "init")
-        elif self.warm_start and hasattr(self, "module_"):
+        if init is None and self.warm_start and hasattr(self, "health_"):
             init = self
         if init is None:
             rows = check_rows(self, X, reset=True, min_rows=2)
         else:
+            init = fitted_model(init, FlowFMTransformer, "init")
             rows = take_over(self, init, X, groups, seed)
         steps = self.max_steps
         if steps is None and self.max_time is None:
-            least = 400 if rows.is_windows else 200
-            steps = int(np.clip(60 * len(rows) // BATCH_SIZE, least, 1000))
+            steps = default_steps(len(rows), BATCH_SIZE, rows.is_windows)
         budget = Budget(steps, self.max_time, BATCH_SIZE, field_rate=FIELD_RATE)
         if init is None:
             self._build(rows, seed)
@@ -313,8 +322,8 @@ class FlowFMTransformer(
     def inverse_transform(self, Z):
         """Draw one row for each representation, with eight Euler steps.
 
-        A representation does not determine its row: this is a draw from p(x | z), the
-        same one at each call. :meth:`FlowFMSampler.sample_like` draws others.
+        This is a draw from p(x | z), the same one at each call;
+        :meth:`FlowFMSampler.sample_like` draws others.
 
         Parameters
         ----------
@@ -358,8 +367,9 @@ class FlowFMTransformer(
     def _check_parameters(self):
         check_count("n_components", self.n_components, low=1)
         check_count("max_steps", self.max_steps)
-        if self.max_time is not None:
-            check_number("max_time", self.max_time, 0, above=True)
+        for name in ("max_time", "sampling_rate"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0, above=True)
         check_number("alignment", self.alignment, 0)
         check_number("validation_fraction", self.validation_fraction, 0, 1)
         if not (self.views in ("auto", None) or callable(self.views)):
@@ -372,9 +382,9 @@ class FlowFMTransformer(
         resolve_device(self.device)
 
     def _build(self, rows, seed):
-        """Make the untrained model; sets module_, n_components_ and seed_."""
+        """Make the untrained model; sets module_ and what describes it."""
         check_n_components(self.n_components, rows.row_shape)
-        self.seed_ = seed
+        self.seed_, self.sampling_rate_ = seed, self.sampling_rate
         generator = private_generator(seed)
         some = torch.randperm(len(rows), generator=generator)[:MAX_SUMMARY_ROWS]
         self.module_ = build_model(self, rows, rows[some], generator)
@@ -388,13 +398,11 @@ class FlowFMTransformer(
         fraction = self.validation_fraction if budget.decay else 0
         index, held_out = hold_out(len(rows), fraction, groups, generator)
         if self.verbose:
-            shape = " x ".join(map(str, rows.row_shape))
-            size = f"{len(rows)} rows of {shape}, {self.n_components_} components"
-            print(f"{size}, device {self.device_}")
+            shape, d = " x ".join(map(str, rows.row_shape)), self.n_components_
+            print(f"{len(rows)} rows of {shape}, {d} components, device {self.device_}")
         if budget.max_steps != 0:
-            view = self.views
-            if view == "auto":
-                view = window_view if rows.is_windows else table_view
+            auto = window_view if rows.is_windows else table_view
+            view = auto if self.views == "auto" else self.views
             how = budget, seed, self.device_
             draw, index, held_out = prepare(
                 self.module_,
@@ -413,8 +421,7 @@ class FlowFMTransformer(
         else:
             self.history_, self.stopped_by_ = pd.DataFrame(), "max_steps"
         self.n_steps_ = budget.n_steps
-        some = index[:MAX_SUMMARY_ROWS]
-        self._describe(rows, some, generator)
+        self._describe(rows, index[:MAX_SUMMARY_ROWS], generator)
         self.fit_seconds_ = budget.seconds
 
     def _describe(self, rows, index, generator):

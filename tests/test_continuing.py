@@ -16,6 +16,7 @@ from skflowfm.datasets import make_wearable
 from skflowfm.nets import ConvEncoder
 from skflowfm.nets.length import at_length
 from skflowfm.nets.stem import interpolation, power_spectrum
+from skflowfm.persistence import describe
 
 LONGER = r"ignore:fit goes on with windows of \d+ time steps:UserWarning"
 
@@ -168,6 +169,28 @@ def test_it_says_how_it_reads_windows_of_another_length(X, fitted):
     with pytest.warns(UserWarning, match=r"fit goes on with windows of 40"):
         warm.fit(X[..., :40])
     assert warm.transform(X[..., :40]).shape == (64, 8)
+
+
+def test_rates_that_are_known_are_compared(X, tmp_path):
+    path = tmp_path / "model"
+    new(sampling_rate=30).fit(X).save(path)
+    assert describe(path)["input"]["sampling_rate"] == 30
+    for rows in (X, X[..., :40]):
+        with pytest.raises(ValueError, match=r"must be 30 Hz.*got 50.*resample_wi"):
+            new(sampling_rate=50).fit(rows, init=path)
+    same = new(sampling_rate=30.0).fit(X[..., :40], init=path)  # and no warning
+    assert same.sampling_rate_ == 30
+    unknown = new(max_steps=0).fit(X, init=path)
+    assert unknown.sampling_rate_ == 30
+    learned = new(max_steps=0, sampling_rate=20).fit(X, init=new().fit(X))
+    assert learned.sampling_rate_ == 20
+    going_on = FlowFMTransformer.from_pretrained(path).set_params(max_steps=0)
+    with pytest.warns(UserWarning, match="of the same sampling rate"):
+        going_on.fit(X[..., :40])
+    with pytest.raises(ValueError, match="must be 30 Hz"):
+        going_on.set_params(sampling_rate=60).fit(X)
+    with pytest.raises(ValueError, match="sampling_rate must be"):
+        new(sampling_rate=0).fit(X)
 
 
 @pytest.mark.filterwarnings(LONGER)

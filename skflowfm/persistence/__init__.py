@@ -268,7 +268,7 @@ def input_of(model) -> dict:
         about = {"kind": "windows", "n_channels": shape[0], "n_timesteps": shape[1]}
     else:
         about = {"kind": "table", "n_features": shape[0]}
-    for name in ("feature_names_in_", "classes_"):
+    for name in ("feature_names_in_", "classes_", "sampling_rate_"):
         if getattr(model, name, None) is not None:
             about[name.rstrip("_")] = readable(getattr(model, name))
     return about
