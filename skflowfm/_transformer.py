@@ -278,8 +278,7 @@ class FlowFMTransformer(
 
         The first call learns scaling and builds the model as ``fit`` does; later ones
         keep both and use a constant learning rate. ``max_steps`` and ``max_time`` are
-        not used, and nothing is held out. The representation rotates as it is trained:
-        refit what stands on it.
+        not used, and nothing is held out. z rotates: refit what stands on it.
 
         Parameters
         ----------
