@@ -142,12 +142,9 @@ def pretrain(datasets, options):
     X = np.concatenate([data.X for data in datasets])
     groups = np.concatenate([data.groups for data in datasets])
     transformer = FlowFMTransformer(
-        sampling_rate=RATE,
-        max_steps=options.max_steps,
-        random_state=options.seed,
-        verbose=1,
+        max_steps=options.max_steps, random_state=options.seed, verbose=1
     )
-    return transformer.fit(X, groups=groups)
+    return transformer.fit(X, groups=groups, sampling_rate=RATE)
 
 
 # ----------------------------------------------------------------------- evaluation

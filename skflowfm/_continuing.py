@@ -56,7 +56,7 @@ def fitted_model(given, kind, name):
     return model
 
 
-def take_over(estimator, start, X, groups, seed) -> Rows:
+def take_over(estimator, start, X, groups, seed, rate) -> Rows:
     """Give ``estimator`` the model of ``start``, for rows like those of ``X``.
 
     Nothing is changed where something is refused.
@@ -74,6 +74,8 @@ def take_over(estimator, start, X, groups, seed) -> Rows:
         As in ``fit``; checked here.
     seed : int
         Of the fit; becomes ``seed_`` where the model is another one's.
+    rate : float or None
+        Sampling rate of the windows in Hz, if known.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def take_over(estimator, start, X, groups, seed) -> Rows:
                 f"{type(fitted).__name__}, got {own!r}. fit goes on with that model's "
                 "own."
             )
-    rate, known = estimator.sampling_rate, getattr(start, "sampling_rate_", None)
+    known = getattr(start, "sampling_rate_", None)
     if None not in (rate, known) and not math.isclose(rate, known, rel_tol=1e-3):
         raise ValueError(
             f"sampling_rate must be {known:g} Hz, that of the model which fit goes on "
@@ -112,7 +114,7 @@ def take_over(estimator, start, X, groups, seed) -> Rows:
         check_length("groups", groups, len(rows))
     if start.row_shape_in_ != rows.row_shape:
         module = module_at(module, start.row_shape_in_, rows.row_shape)
-        if None in (rate, known) or start is estimator:
+        if None in (rate, known):
             warn_of_rate(start.row_shape_in_[1], rows.row_shape[1])
     elif start is not estimator:
         module = copy.deepcopy(module)
@@ -161,7 +163,7 @@ def warn_of_rate(old, new):
         f"fit goes on with windows of {new} time steps where the model was fitted on "
         f"{old}, and takes them for {'longer' if new > old else 'shorter'} ones of the "
         "same sampling rate. If the rate is another one, bring it to the fitted one "
-        "with skflowfm.datasets.resample_windows. Models that know their sampling_rate "
-        "compare.",
+        "with skflowfm.datasets.resample_windows. Two fits that are told "
+        "their sampling_rate compare it.",
         stacklevel=4,
     )

@@ -86,9 +86,6 @@ class FlowFMTransformer(
         (n, n_features); cloned with its weights. None builds a
         :class:`~skflowfm.nets.WindowVelocityField` or
         :class:`~skflowfm.nets.VectorVelocityField`.
-    sampling_rate : float, default=None
-        Of the windows, in Hz; None is unknown. It changes no number, but going on with
-        windows of another rate is refused.
     views : {"auto"}, callable or None, default="auto"
         What the alignment compares. "auto" is a gentle augmentation (time warp,
         mixed channels, jitter, masking; for tables, swapped features), a callable is
@@ -177,7 +174,6 @@ class FlowFMTransformer(
         *,
         encoder=None,
         velocity_field=None,
-        sampling_rate=None,
         views="auto",
         alignment=1.0,
         max_steps=None,
@@ -191,7 +187,6 @@ class FlowFMTransformer(
         self.n_components = n_components
         self.encoder = encoder
         self.velocity_field = velocity_field
-        self.sampling_rate = sampling_rate
         self.views = views
         self.alignment = alignment
         self.max_steps = max_steps
@@ -226,7 +221,7 @@ class FlowFMTransformer(
         model = fitted_model(os.fspath(path), cls, "path")
         return model.set_params(warm_start=True)
 
-    def fit(self, X, y=None, *, groups=None, init=None):
+    def fit(self, X, y=None, *, groups=None, init=None, sampling_rate=None):
         """Train the joint model on the rows of ``X``.
 
         Parameters
@@ -243,6 +238,9 @@ class FlowFMTransformer(
             A model to go on from, as ``warm_start`` does from the last fit. Its scaling
             and stem stay, so rows need the same channels, rate and units. Windows may
             be up to twice as long or short as those of its first fit.
+        sampling_rate : float, default=None
+            Of the windows, in Hz; None is unknown. It changes no number, but is kept,
+            and going on with windows of another rate is refused.
 
         Returns
         -------
@@ -256,6 +254,8 @@ class FlowFMTransformer(
             the kind that ``init`` was fitted on.
         """
         self._check_parameters()
+        if sampling_rate is not None:
+            check_number("sampling_rate", sampling_rate, 0, above=True)
         seed = seed_of(self.random_state)
         if init is None and self.warm_start and hasattr(self, "health_"):
             init = self
@@ -263,13 +263,13 @@ class FlowFMTransformer(
             rows = check_rows(self, X, reset=True, min_rows=2)
         else:
             init = fitted_model(init, FlowFMTransformer, "init")
-            rows = take_over(self, init, X, groups, seed)
+            rows = take_over(self, init, X, groups, seed, sampling_rate)
         steps = self.max_steps
         if steps is None and self.max_time is None:
             steps = default_steps(len(rows), BATCH_SIZE, rows.is_windows)
         budget = Budget(steps, self.max_time, BATCH_SIZE, field_rate=FIELD_RATE)
         if init is None:
-            self._build(rows, seed)
+            self._build(rows, seed, sampling_rate)
         self._train(rows, groups, budget, seed)
         return self
 
@@ -366,9 +366,8 @@ class FlowFMTransformer(
     def _check_parameters(self):
         check_count("n_components", self.n_components, low=1)
         check_count("max_steps", self.max_steps)
-        for name in ("max_time", "sampling_rate"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 0, above=True)
+        if self.max_time is not None:
+            check_number("max_time", self.max_time, 0, above=True)
         check_number("alignment", self.alignment, 0)
         check_number("validation_fraction", self.validation_fraction, 0, 1)
         if not (self.views in ("auto", None) or callable(self.views)):
@@ -380,10 +379,10 @@ class FlowFMTransformer(
             check_module(name, getattr(self, name))
         resolve_device(self.device)
 
-    def _build(self, rows, seed):
+    def _build(self, rows, seed, sampling_rate=None):
         """Make the untrained model; sets module_ and what describes it."""
         check_n_components(self.n_components, rows.row_shape)
-        self.seed_, self.sampling_rate_ = seed, self.sampling_rate
+        self.seed_, self.sampling_rate_ = seed, sampling_rate
         generator = private_generator(seed)
         some = torch.randperm(len(rows), generator=generator)[:MAX_SUMMARY_ROWS]
         self.module_ = build_model(self, rows, rows[some], generator)

@@ -172,25 +172,26 @@ def test_it_says_how_it_reads_windows_of_another_length(X, fitted):
 
 
 def test_rates_that_are_known_are_compared(X, tmp_path):
-    path = tmp_path / "model"
-    new(sampling_rate=30).fit(X).save(path)
+    path, untrained = tmp_path / "model", {"max_steps": 0}
+    new().fit(X, sampling_rate=30).save(path)
     assert describe(path)["input"]["sampling_rate"] == 30
     for rows in (X, X[..., :40]):
         with pytest.raises(ValueError, match=r"must be 30 Hz.*got 50.*resample_wi"):
-            new(sampling_rate=50).fit(rows, init=path)
-    same = new(sampling_rate=30.0).fit(X[..., :40], init=path)  # and no warning
-    assert same.sampling_rate_ == 30
-    unknown = new(max_steps=0).fit(X, init=path)
-    assert unknown.sampling_rate_ == 30
-    learned = new(max_steps=0, sampling_rate=20).fit(X, init=new().fit(X))
+            new().fit(rows, init=path, sampling_rate=50)
+    short = new(**untrained).fit(X[..., :40], init=path, sampling_rate=30.0)
+    assert short.sampling_rate_ == 30  # and there was no warning
+    assert new(**untrained).fit(X, init=path).sampling_rate_ == 30
+    unknown = new(**untrained).fit(X)
+    assert unknown.sampling_rate_ is None
+    learned = new(**untrained).fit(X, init=unknown, sampling_rate=20)
     assert learned.sampling_rate_ == 20
-    going_on = FlowFMTransformer.from_pretrained(path).set_params(max_steps=0)
+    going_on = FlowFMTransformer.from_pretrained(path).set_params(**untrained)
+    with pytest.raises(ValueError, match="must be 30 Hz"):
+        going_on.fit(X, sampling_rate=60)
     with pytest.warns(UserWarning, match="of the same sampling rate"):
         going_on.fit(X[..., :40])
-    with pytest.raises(ValueError, match="must be 30 Hz"):
-        going_on.set_params(sampling_rate=60).fit(X)
     with pytest.raises(ValueError, match="sampling_rate must be"):
-        new(sampling_rate=0).fit(X)
+        new().fit(X, sampling_rate=0)
 
 
 @pytest.mark.filterwarnings(LONGER)
