@@ -269,7 +269,8 @@ class FlowFMTransformer(
             steps = default_steps(len(rows), BATCH_SIZE, rows.is_windows)
         budget = Budget(steps, self.max_time, BATCH_SIZE, field_rate=FIELD_RATE)
         if init is None:
-            self._build(rows, seed, sampling_rate)
+            self._build(rows, seed)
+            self.sampling_rate_ = sampling_rate
         self._train(rows, groups, budget, seed)
         return self
 
@@ -379,10 +380,10 @@ class FlowFMTransformer(
             check_module(name, getattr(self, name))
         resolve_device(self.device)
 
-    def _build(self, rows, seed, sampling_rate=None):
+    def _build(self, rows, seed):
         """Make the untrained model; sets module_ and what describes it."""
         check_n_components(self.n_components, rows.row_shape)
-        self.seed_, self.sampling_rate_ = seed, sampling_rate
+        self.seed_ = seed
         generator = private_generator(seed)
         some = torch.randperm(len(rows), generator=generator)[:MAX_SUMMARY_ROWS]
         self.module_ = build_model(self, rows, rows[some], generator)
