@@ -296,7 +296,7 @@ class FlowFMTransformer(
         seed = seed_of(self.random_state)
         if first:
             self._build(rows, seed)
-            self.n_steps_ = 0
+            self.n_steps_, self.sampling_rate_ = 0, None
         steps, before = -(-len(rows) // BATCH_SIZE), self.n_steps_
         budget = Budget(
             steps, None, BATCH_SIZE, 1e-3, FIELD_RATE, decay=False, steps_before=before
