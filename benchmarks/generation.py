@@ -61,6 +61,12 @@ METHODS = ("test people", "smote", "jitter", "flowfm")
 
 
 # ----------------------------------------------------------------------- the split
+def counts_of(y):
+    """Return how many windows each class has."""
+    classes, counts = np.unique(y, return_counts=True)
+    return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+
+
 def split_subjects(data, seed, min_subjects=MIN_SUBJECTS):
     """Training and test windows of different subjects, and the counts to draw."""
     subjects = np.random.default_rng(seed).permutation(np.unique(data.groups))
@@ -74,7 +80,6 @@ def split_subjects(data, seed, min_subjects=MIN_SUBJECTS):
     test = np.isin(data.groups, subjects[n_train:])
     assert not set(data.groups[train]) & set(data.groups[test])
     assert train.sum() + test.sum() == len(data.y)
-    classes, counts = np.unique(data.y[train], return_counts=True)
     return Bunch(
         X=data.X[train],
         y=data.y[train],
@@ -82,7 +87,7 @@ def split_subjects(data, seed, min_subjects=MIN_SUBJECTS):
         X_test=data.X[test],
         y_test=data.y[test],
         groups_test=data.groups[test],
-        counts=dict(zip(classes.tolist(), counts.tolist(), strict=True)),
+        counts=counts_of(data.y[train]),
     )
 
 
@@ -90,13 +95,12 @@ def split_windows(data, seed):
     """A random half of the windows trains, the other half of the same people tests."""
     order = np.random.default_rng(seed).permutation(len(data.y))
     train, test = np.sort(order[::2]), np.sort(order[1::2])
-    classes, counts = np.unique(data.y[train], return_counts=True)
     return Bunch(
         X=data.X[train],
         y=data.y[train],
         groups=data.groups[train],
         X_test=data.X[test],
-        counts=dict(zip(classes.tolist(), counts.tolist(), strict=True)),
+        counts=counts_of(data.y[train]),
     )
 
 

@@ -43,11 +43,8 @@ def fitted_model(given, kind, name):
     if not isinstance(model, kind):
         way_out = ""
         if hasattr(model, "transformer_"):
-            way_out = " Give its transformer_" + (
-                ", which skflowfm.load and save put into a file of its own."
-                if is_path
-                else "."
-            )
+            own_file = ", loaded with skflowfm.load and saved by itself"
+            way_out = f" Give its transformer_{own_file if is_path else ''}."
         raise TypeError(
             f"{given if is_path else name} must hold a {kind.__name__}, got an object "
             f"of type {type(model).__name__}.{way_out}"
