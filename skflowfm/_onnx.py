@@ -25,7 +25,8 @@ from .persistence._file import as_json, write
 
 OPSET = 20
 BATCHES = 1, 4, 33
-TOLERANCE, BY_ROUNDING = 1e-4, 1e-2
+TOLERANCE = 1e-4
+ROUNDING, N_NEAR = 3e-7, 256
 NOISY_LOGGERS = "torch.onnx", "onnxscript", "onnx_ir"
 PIECES = {
     "encoder": portable.Encoder,
@@ -60,9 +61,9 @@ class Exportable:
 
         Needs the extra ``onnx``. All is float32. The file replaces what was there only
         when it is complete, and only if onnxruntime's results are those of torch within
-        1e-4 of the largest, on batches of 1, 4 and 33 rows, a flat one among them; one
-        row may differ by 1e-2, where a comparison flips by rounding (see the notes).
-        Names, shapes, classes and versions are in the file's metadata.
+        1e-4 of the largest, on batches of 1, 4 and 33 rows, a flat one among them (the
+        notes say what that means where rounding decides). Names, shapes, classes and
+        versions are in the file's metadata.
 
         Parameters
         ----------
@@ -108,9 +109,11 @@ class Exportable:
         ``FlowFMTransformer.transform``. With eight steps and its source draws this is
         ``FlowFMTransformer.inverse_transform``.
 
-        Where data are rounded, a value may be that of its window's mean. Whether the
-        window crosses its mean there is then up to rounding, and one of thousands of
-        features another: one row of the 38 may differ by up to 1e-2.
+        Features of windows count how often a threshold is passed. Where a value lies on
+        one, rounding decides: one window in some hundreds gets another count, and its z
+        moves by up to 3e-4 of the largest. Of such a row, onnxruntime's result has to
+        be within 1e-4 of torch's for a row that differs from it by rounding: by at most
+        three parts in ten million.
 
         Examples
         --------
@@ -256,37 +259,58 @@ def compare(piece, session, given: dict) -> float:
     """Return the largest difference over the largest result, or raise."""
     wanted, got = [], []
     for batch in batches(given):
-        with torch.inference_mode():
-            wanted.append([out.numpy() for out in piece(*batch.values())])
+        wanted.append(results(piece, batch.values()))
         got.append(session.run(None, {k: v.numpy() for k, v in batch.items()}))
     return max(
-        difference_of(name, np.concatenate(ours), np.concatenate(theirs))
-        for name, ours, theirs in zip(
-            piece.outputs,
-            zip(*wanted, strict=True),
-            zip(*got, strict=True),
-            strict=True,
+        difference_of(name, at, *(np.concatenate(x) for x in both), piece, given)
+        for at, (name, *both) in enumerate(
+            zip(
+                piece.outputs,
+                zip(*wanted, strict=True),
+                zip(*got, strict=True),
+                strict=True,
+            )
         )
     )
 
 
-def difference_of(name, ours, theirs) -> float:
-    """Return the largest difference over the largest value, but for one row, or raise.
+def results(piece, inputs) -> list:
+    """Return what torch finds, an array for each output."""
+    with torch.inference_mode():
+        return [out.numpy() for out in piece(*inputs)]
 
-    The last row is the flat one, which has to agree.
+
+def difference_of(name, at, ours, theirs, piece, given) -> float:
+    """Return the largest difference of output ``at`` over its largest value, or raise.
+
+    A row whose difference is too large is given a second chance, but for the flat one
+    at the end: it may lie where rounding decides.
     """
     scale = max(float(np.abs(ours).max()), np.finfo(np.float32).tiny)
     each = np.abs(ours - theirs).reshape(len(ours), -1).max(axis=1) / scale
-    *_, second, first = np.sort(each[:-1])  # nan comes last
-    largest = float(np.maximum(second, each[-1]))  # nan if one is
-    if not (first <= BY_ROUNDING and largest <= TOLERANCE):
+    for row in np.flatnonzero(~(each[:-1] <= TOLERANCE)):  # nan is too large
+        near = results(piece, rows_beside(given, row))[at]
+        each[row] = np.abs(near - theirs[row]).reshape(N_NEAR, -1).max(axis=1).min()
+        each[row] /= scale
+    largest = float(each.max())  # nan if one is
+    if not largest <= TOLERANCE:
         raise ExportError(
             f"{name} by onnxruntime must be that of torch within {TOLERANCE:.0e} of "
-            f"its largest value, got {first:.1e}, in the next row {second:.1e} and in "
-            f"a flat one {each[-1]:.1e}. Nothing was written. Try other rows as X, or "
-            "other versions of torch and onnxruntime."
+            f"its largest value, got {largest:.1e}. Nothing was written. Try other "
+            "versions of torch and onnxruntime."
         )
     return largest
+
+
+def rows_beside(given: dict, row: int) -> list:
+    """Return copies of a row's inputs that differ from it as by rounding."""
+    generator = private_generator(int(row))
+    out = []
+    for value in given.values():
+        copies = value[row].expand(N_NEAR, *value[row].shape)
+        noise = torch.rand(copies.shape, generator=generator).mul_(2).sub_(1)
+        out.append(copies * (1 + ROUNDING * noise))
+    return out
 
 
 def describe(file, part, estimator, difference) -> None:

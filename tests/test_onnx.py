@@ -201,7 +201,7 @@ def test_the_row_of_a_step_is_where_a_straight_way_ends(step_file, fitted, windo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hapt_waist", "adl_wrist"])
 def test_encoder_on_recordings(shared_data, name, tmp_path):
-    """Rounding decides on a crossing in few windows and changes little."""
+    """Rounding decides on a count in few windows and changes little."""
     X = np.load(shared_data(name))["X"].astype(np.float32)[:1000]
     model = FlowFMTransformer(max_steps=20, random_state=0).fit(X[::2])
     model.to_onnx(tmp_path / "encoder.onnx", X=X)
@@ -210,7 +210,8 @@ def test_encoder_on_recordings(shared_data, name, tmp_path):
     wanted = model.transform(X)
     each = np.abs(z - wanted).max(axis=1) / np.abs(wanted).max()
     assert np.quantile(each, 0.95) < 1e-5
-    assert each.max() < 1e-2
+    assert np.mean(each > 1e-4) < 0.02
+    assert each.max() < 1e-3
 
 
 # ------------------------------------------------------------------ the stem, rewritten
@@ -348,21 +349,31 @@ def test_disagreement_leaves_the_old_file(fitted_table, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["encoder.onnx"]
 
 
+class Threshold(torch.nn.Module):
+    """One, and one more for each value above a half."""
+
+    def forward(self, x):
+        return (1 + (x > 0.5).sum(dim=1, keepdim=True).float(),)
+
+
 @pytest.mark.parametrize(
-    ("changed", "agrees"),
-    [({3: 5e-3}, True), ({3: 2e-2}, False), ({3: 5e-3, 4: 2e-4}, False)]
-    + [({-1: 2e-4}, False), ({3: np.nan}, False), ({-1: np.nan}, False), ({}, True)],
+    ("row", "by", "agrees"),
+    [(3, 1, True), (3, 2, True), (3, 0.5, False), (3, np.nan, False)]
+    + [(4, 1, False), (4, 5e-5, True), (-1, 1, False), (-1, np.nan, False)],
 )
-def test_one_row_may_be_rounded_otherwise(changed, agrees):
-    ours = np.ones((38, 4), np.float32)
+def test_only_where_torch_itself_rounds_otherwise(row, by, agrees):
+    """Row 3 is on both thresholds, and so is the last, which has to agree."""
+    X = torch.full((6, 2), 0.2)
+    X[3] = X[-1] = 0.5
+    ours = Threshold()(X)[0].numpy()
     theirs = ours.copy()
-    for row, by in changed.items():
-        theirs[row, 1] += by
+    theirs[row] += by
+    arguments = "z", 0, ours, theirs, Threshold(), {"X": X}
     if agrees:
-        assert _onnx.difference_of("z", ours, theirs) == 0
+        assert _onnx.difference_of(*arguments) <= 1e-4
     else:
         with pytest.raises(ExportError):
-            _onnx.difference_of("z", ours, theirs)
+            _onnx.difference_of(*arguments)
 
 
 def test_interrupted_writing_leaves_the_old_file(

@@ -166,6 +166,14 @@ def test_statistics_of_a_sine():
     assert bands.argmax() == int(np.log(cycles) / np.log(n // 2 + 1) * 16)
 
 
+def test_statistics_do_not_jump_where_values_lie_on_the_mean(seeded):
+    """Recorded values are multiples of a step: many are the mean of their window."""
+    x = torch.tensor([-1.0, 0, 0, 1, 0, 0, -1, 0, 0, 1]).repeat(9)[None, None]
+    block = StatisticsBlock(1, x.shape[-1])
+    nudge = 1e-6 * torch.randn(50, *x.shape[1:], generator=seeded())
+    assert (block(x + nudge) - block(x)).abs().max() < 1e-3
+
+
 # ----------------------------------------------------------------------------- stem
 def test_stem_components_are_uncorrelated_sorted_and_of_mean_square_one():
     x = normal(60, 2, 30).cumsum(dim=-1)

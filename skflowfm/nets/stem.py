@@ -68,6 +68,7 @@ class StatisticsBlock(nn.Module):
     N_QUANTILES = 11
     LAGS = (1, 2, 4, 8, 16, 32)
     FLOOR = 1e-4
+    ON_THE_MEAN = 0.01
 
     def __init__(
         self,
@@ -121,7 +122,8 @@ class StatisticsBlock(nn.Module):
         ordered = signals.sort(dim=-1).values
         quantiles = torch.lerp(ordered[..., low], ordered[..., high], at - low)
         change = signals.diff(dim=-1).abs().sum(dim=-1) / n_timesteps
-        crossings = unit.sign().diff(dim=-1).abs().sum(dim=-1) / n_timesteps
+        side = (unit / self.ON_THE_MEAN).clamp(-1, 1)  # continuous, or rounding decides
+        crossings = side.diff(dim=-1).abs().sum(dim=-1) / n_timesteps
         skewness = unit.pow(3).mean(dim=-1).clamp(-10, 10)
         kurtosis = unit.pow(4).mean(dim=-1).sqrt().clamp_max(10)
         yield from (signals.mean(dim=-1), scale, scale.log(), quantiles, change)
