@@ -145,9 +145,10 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     The encoder of windows stands on some thousands of fixed features, of which z keeps
     the leading components. A ridge classifier on all of them [1]_ joins the head: the
     logits are a mean of both, in which its weight grows with the labelled rows. It is
-    fitted on at most about 2,000 of these, its penalty is chosen by leaving one row
-    out, and it errs on other rows than the logistic regression does. Tables, and
-    encoders of your own, have z alone.
+    fitted on at most about 2,000 of these, on features scaled by how well they tell the
+    classes apart, their F statistic. Its penalty is chosen by leaving one row out, and
+    it errs on other rows than the logistic regression does. Tables, and encoders of
+    your own, have z alone.
 
     Parameters
     ----------
@@ -306,8 +307,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         return logistic_head(z.numpy(), codes, weight, self.C)
 
     def _finish(self, rows, labelled, seed):
-        model, frozen = self.transformer_.module_, self.strategy == "head"
-        return widened(self.head_, model, rows, labelled, frozen, seed)
+        return widened(self.head_, self.transformer_.module_, rows, labelled, seed)
 
     def decision_function(self, X):
         """Return the logits of each row, of the second class over the first if binary.

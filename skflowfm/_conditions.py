@@ -57,7 +57,7 @@ def likely_classes(model, rows, z, codes, pool, seed):
     labelled = Labelled(torch.arange(len(rows)), codes, torch.ones(len(rows)), None)
     weight = labelled.weight.numpy()
     head, _ = logistic_head(z.numpy(), codes.numpy(), weight, STRENGTH)
-    head = place(widened(head, model, rows, labelled, True, seed), device_of(model))
+    head = place(widened(head, model, rows, labelled, seed), device_of(model))
     z_pool, likely = [], []
     with torch.inference_mode():
         for seen, n in evidence(head, model, pool):

@@ -2,7 +2,9 @@
 
 A logistic regression on z needs few labels, thousands of features under a ridge
 penalty use many better, and the two err on different rows. A weighted mean of both
-logits is a linear function again, so it makes one head.
+logits is a linear function again, so it makes one head. The labels also say which
+features matter: each is scaled by how well it tells the classes apart, so that the
+penalty is small where that is much.
 """
 
 import numpy as np
@@ -15,7 +17,7 @@ from .nets import Stem
 
 MOST_ROWS = 2000
 ALPHAS = np.logspace(-5, 2, 15)
-SHARPNESS, TRUSTED_ROWS = 6.0, 10
+SHARPNESS, TRUSTED_ROWS, PRIOR_ROWS = 6.0, 10, 5
 
 
 def evidence(head, model, rows):
@@ -43,7 +45,7 @@ def answers(head, model, rows) -> torch.Tensor:
     return out
 
 
-def widened(head, model, rows, labelled, use_z: bool, seed: int):
+def widened(head, model, rows, labelled, seed: int):
     """Return a head on z and the stem's features, or ``head`` if there is no stem.
 
     Its logits are a mean of those of ``head`` and of six times what a ridge classifier
@@ -55,16 +57,12 @@ def widened(head, model, rows, labelled, use_z: bool, seed: int):
     head : LogisticHead
         On z, fitted.
     model : JointModel
-        Whose stem and, with ``use_z``, whose z the ridge classifier sees.
+        Whose stem the ridge classifier sees.
     rows : Rows
         All rows.
     labelled : Labelled
         Which of them have an answer, and which. At most some 2,000 are looked at,
         every class as often as it comes.
-    use_z : bool
-        Whether the ridge classifier sees z too, with the variance that all blocks of
-        the stem have together. Not where z was trained on these rows: they would look
-        easy.
     seed : int
         Seeds the choice of rows.
     """
@@ -73,26 +71,55 @@ def widened(head, model, rows, labelled, use_z: bool, seed: int):
     if lonely or not isinstance(model.stem, Stem):
         return head
     some = some_of_each(codes, MOST_ROWS, seed)
-    d, n_wide = model.n_components, len(model.stem.mean)
-    seen = []
+    device, wide = device_of(model), []
     for part in labelled.index[some].split(TRANSFORM_BLOCK):
         with torch.inference_mode():
-            block = rows[part].to(device_of(model))
-            seen.append(model.evidence(block, d + n_wide).cpu())
-    seen = torch.cat(seen).double().numpy()
-    scale = np.full(d + n_wide, len(model.stem.blocks) ** 0.5)
-    scale[:d] = float(model.axes.variance.sum().sqrt()) if use_z else np.inf
+            block = rows[part].to(device)
+            wide.append(model.stem.wide(model.standardise(block)).cpu())
+    wide = torch.cat(wide).double().numpy()
+    expected = np.concatenate(
+        [np.full(block.n_features, 1 / block.n_features) for block in model.stem.blocks]
+    )
+    scale = separation(wide, codes[some], expected)
+    size = np.sqrt((scale**2 * wide.var(axis=0)).sum())
+    if size == 0:  # all rows are the same
+        return head
+    scale /= size
     ridge = RidgeClassifierCV(ALPHAS)
-    ridge.fit(seen / scale, codes[some], labelled.weight.numpy()[some])
-    weight = np.atleast_2d(ridge.coef_) / scale
+    ridge.fit(wide * scale, codes[some], labelled.weight.numpy()[some])
+    weight = np.atleast_2d(ridge.coef_) * scale
     bias = np.atleast_1d(ridge.intercept_)
     if len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
     share = len(codes) / (len(codes) + TRUSTED_ROWS * head.out_features)
-    weight, bias = share * SHARPNESS * weight, share * SHARPNESS * bias
-    weight[:, :d] += head.weight.detach().cpu().numpy()
-    bias = bias + head.bias.detach().cpu().numpy()
+    on_z = head.weight.detach().cpu().numpy()
+    weight = np.concatenate([on_z, share * SHARPNESS * weight], axis=1)
+    bias = head.bias.detach().cpu().numpy() + share * SHARPNESS * bias
     return with_weights(LogisticHead, weight / (1 + share), bias / (1 + share))
+
+
+def separation(features, codes, expected):
+    """Return the F statistic of each feature: variance between classes over within.
+
+    Of a few rows of a class, features are alike within classes by chance. So five
+    further rows count, which vary within theirs as expected.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, n_features)
+        More rows than classes.
+    codes : ndarray of shape (n,)
+        Class of each row, 0 to n_classes - 1; every class has a row.
+    expected : ndarray of shape (n_features,)
+        Variance of each feature on rows of all classes.
+    """
+    count = np.bincount(codes)
+    indicator = np.eye(len(count))[codes]
+    centre = indicator.T @ features / count[:, None]
+    within = np.square(features - centre[codes]).sum(axis=0) + PRIOR_ROWS * expected
+    between = count @ np.square(centre - features.mean(axis=0))
+    n_free = len(codes) - len(count) + PRIOR_ROWS
+    return (between / (len(count) - 1)) / (within / n_free)
 
 
 def some_of_each(codes, most: int, seed: int):

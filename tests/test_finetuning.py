@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine
+from sklearn.feature_selection import f_classif
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifierCV, RidgeCV
 from sklearn.metrics import log_loss
@@ -21,6 +22,7 @@ from skflowfm import (
     FlowFMTransformer,
     _finetuning,
     _transformer,
+    _wide,
     load,
 )
 from skflowfm._finetuning import (
@@ -32,7 +34,7 @@ from skflowfm._finetuning import (
     regression_head,
     tune,
 )
-from skflowfm._wide import some_of_each
+from skflowfm._wide import separation, some_of_each
 from skflowfm.datasets import make_wearable
 from skflowfm.nets import ConvEncoder
 
@@ -91,11 +93,12 @@ def known_logits(transformer, X, y, C=1.0, class_weight=None):
     rows, model = torch.from_numpy(X), transformer.module_
     with torch.inference_mode():
         wide = model.stem.wide(model.standardise(rows)).double().numpy()
-    deviation = float(model.axes.variance.sum()) ** 0.5
-    both = np.hstack([Z.astype(float) / deviation, wide / 3**0.5])
+    width = np.concatenate([[b.n_features] * b.n_features for b in model.stem.blocks])
+    wide *= separation(wide, np.unique(y, return_inverse=True)[1], 1 / width)
+    wide /= np.sqrt(wide.var(axis=0).sum())
     ridge = RidgeClassifierCV(np.logspace(-5, 2, 15), class_weight=class_weight)
     a = logistic.fit(Z, y).decision_function(Z)
-    b = 6 * ridge.fit(both, y).decision_function(both)
+    b = 6 * ridge.fit(wide, y).decision_function(wide)
     share = len(y) / (len(y) + 10 * len(logistic.classes_))
     if a.ndim == 1:  # of two classes a ridge has one number for both
         return (a + share * 2 * b) / (1 + share)
@@ -151,27 +154,6 @@ def test_the_head_weighs_classes_as_its_parts_do(data, pretrained, kind, weight)
     np.testing.assert_allclose(logits, known, atol=2e-3)
 
 
-def test_after_training_the_ridge_does_not_see_z(data, pretrained, monkeypatch):
-    seen = []
-    original = RidgeClassifierCV.fit
-
-    def fit(self, X, *args, **kwargs):
-        seen.append(np.abs(X[:, :12]).max())
-        return original(self, X, *args, **kwargs)
-
-    monkeypatch.setattr(RidgeClassifierCV, "fit", fit)
-    classifier(pretrained, max_steps=5).fit(data[0], data[1])
-    classifier(pretrained, strategy="head").fit(data[0], data[1])
-    assert seen[0] == 0 < seen[1]
-
-
-def test_with_one_row_of_each_class_there_is_no_ridge(data, pretrained):
-    X, y, _ = data
-    first = [np.flatnonzero(y == c)[0] for c in np.unique(y)]
-    model = classifier(pretrained, strategy="head").fit(X[first], y[first])
-    assert model.head_.in_features == 12
-
-
 @pytest.mark.parametrize("n", [5, 400, 3000])
 def test_the_rows_that_a_ridge_sees_have_all_classes_in_proportion(n):
     codes = np.repeat([0, 1, 2], [6 * n, 3 * n, 1])
@@ -184,6 +166,38 @@ def test_the_rows_that_a_ridge_sees_have_all_classes_in_proportion(n):
         assert abs(len(some) - 2000) <= 3
     assert counts[2] == 1
     assert counts[0] / counts[1] == pytest.approx(2, rel=0.01)
+
+
+def test_with_one_row_of_each_class_there_is_no_ridge(data, pretrained):
+    X, y, _ = data
+    first = [np.flatnonzero(y == c)[0] for c in np.unique(y)]
+    model = classifier(pretrained, strategy="head").fit(X[first], y[first])
+    assert model.head_.in_features == 12
+
+
+def test_separation_is_the_f_statistic(monkeypatch):
+    monkeypatch.setattr(_wide, "PRIOR_ROWS", 0)
+    codes = np.repeat([0, 1, 2], [4, 7, 30])
+    features = np.random.default_rng(0).normal(size=(41, 50)) + 0.5 * codes[:, None]
+    known, _ = f_classif(features, codes)
+    np.testing.assert_allclose(_wide.separation(features, codes, np.ones(50)), known)
+
+
+def test_features_that_agree_by_chance_do_not_take_all():
+    """Two rows of each of two classes: F alone has no mean there, and a long tail."""
+    codes = np.array([0, 0, 1, 1])
+    features = np.random.default_rng(0).normal(size=(4, 10_000))
+    F, _ = f_classif(features, codes)
+    separation = _wide.separation(features, codes, np.ones(10_000))
+    assert F.max() > 1000 > 30 > separation.max()
+    assert separation.mean() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("strategy", ["head", "full"])
+def test_rows_that_are_all_the_same_can_be_learned_from(pretrained, data, strategy):
+    X, y = np.repeat(data[0][:1], 12, axis=0), np.repeat([0, 1], 6)
+    model = classifier(pretrained, strategy=strategy).fit(X, y)
+    np.testing.assert_allclose(model.predict_proba(X), 0.5, atol=0.01)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-3, 1e5])
