@@ -111,10 +111,16 @@ def take_over(estimator, start, X, groups, seed, rate) -> Rows:
         check_length("groups", groups, len(rows))
     if start.row_shape_in_ != rows.row_shape:
         module = module_at(module, start.row_shape_in_, rows.row_shape)
-        if None in (rate, known):
-            warn_of_rate(start.row_shape_in_[1], rows.row_shape[1])
     elif start is not estimator:
         module = copy.deepcopy(module)
+    if rate is None and known is not None:
+        warn_of_rate(f"a model of windows at {known:g} Hz", f"one of {known:g} Hz")
+    elif known is None and start.row_shape_in_ != rows.row_shape:
+        warn_of_rate(
+            f"windows of {rows.row_shape[1]} time steps where the model was fitted on "
+            f"{start.row_shape_in_[1]}",
+            "the same",
+        )
     seen = {name: getattr(start, name) for name in SEEN if hasattr(start, name)}
     for name in SEEN:
         vars(estimator).pop(name, None)
@@ -154,13 +160,12 @@ def module_at(module, old, new):
     return module
 
 
-def warn_of_rate(old, new):
-    """Say that windows of another length are taken to be of the same rate."""
+def warn_of_rate(situation, rate):
+    """Say which sampling rate the windows are taken to have."""
     warnings.warn(
-        f"fit goes on with windows of {new} time steps where the model was fitted on "
-        f"{old}, and takes them for {'longer' if new > old else 'shorter'} ones of the "
-        "same sampling rate. If the rate is another one, bring it to the fitted one "
-        "with skflowfm.datasets.resample_windows. Two fits that are told "
-        "their sampling_rate compare it.",
+        f"fit goes on with {situation}, and takes the sampling rate of X for {rate}. "
+        "If it is another one, bring the windows there with "
+        "skflowfm.datasets.resample_windows. Tell both fits their sampling_rate, and "
+        "it is compared.",
         stacklevel=4,
     )

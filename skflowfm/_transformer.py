@@ -239,8 +239,8 @@ class FlowFMTransformer(
             and stem stay, so rows need the same channels, rate and units. Windows may
             be up to twice as long or short as those of its first fit.
         sampling_rate : float, default=None
-            Of the windows, in Hz; None is unknown. It changes no number, but is kept,
-            and going on with windows of another rate is refused.
+            Of the windows, in Hz; None is unknown. It changes no number, but is kept:
+            to go on with another rate is refused, with an unknown one warned of.
 
         Returns
         -------

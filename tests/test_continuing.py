@@ -163,7 +163,7 @@ def test_windows_may_be_shorter_or_longer(X, fitted, n_timesteps, tmp_path):
 
 
 def test_it_says_how_it_reads_windows_of_another_length(X, fitted):
-    with pytest.warns(UserWarning, match=r"40 time steps.*on 64.*shorter.*resample_"):
+    with pytest.warns(UserWarning, match=r"40 time steps.*on 64.*the same.*resample_"):
         new(max_steps=0).fit(X[..., :40], init=fitted)
     warm = copy.deepcopy(fitted).set_params(warm_start=True, max_steps=0)
     with pytest.warns(UserWarning, match=r"fit goes on with windows of 40"):
@@ -180,7 +180,8 @@ def test_rates_that_are_known_are_compared(X, tmp_path):
             new().fit(rows, init=path, sampling_rate=50)
     short = new(**untrained).fit(X[..., :40], init=path, sampling_rate=30.0)
     assert short.sampling_rate_ == 30  # and there was no warning
-    assert new(**untrained).fit(X, init=path).sampling_rate_ == 30
+    with pytest.warns(UserWarning, match=r"model of windows at 30 Hz.*one of 30 Hz"):
+        assert new(**untrained).fit(X, init=path).sampling_rate_ == 30
     unknown = new(**untrained).fit(X)
     assert unknown.sampling_rate_ is None
     learned = new(**untrained).fit(X, init=unknown, sampling_rate=20)
@@ -188,7 +189,7 @@ def test_rates_that_are_known_are_compared(X, tmp_path):
     going_on = FlowFMTransformer.from_pretrained(path).set_params(**untrained)
     with pytest.raises(ValueError, match="must be 30 Hz"):
         going_on.fit(X, sampling_rate=60)
-    with pytest.warns(UserWarning, match="of the same sampling rate"):
+    with pytest.warns(UserWarning, match="sampling rate of X for one of 30 Hz"):
         going_on.fit(X[..., :40])
     with pytest.raises(ValueError, match="sampling_rate must be"):
         new().fit(X, sampling_rate=0)
