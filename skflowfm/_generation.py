@@ -29,6 +29,7 @@ from .nets.density import (
     RepresentationFlow,
     arcs_between_neighbours,
     normal_in_neighbourhood,
+    offsets_in_larger_classes,
 )
 from .nets.layers import initialise
 
@@ -224,7 +225,8 @@ class RepresentationDensity:
     n_parents : int, default=None
         How many of the rows, from the first, count as parents; None is all.
     wide : bool, default=False
-        Whether small classes are drawn from wide neighbourhoods.
+        Whether small classes are drawn from wide neighbourhoods, where no class is
+        large enough to learn from how far they reach.
     """
 
     wide = False  # in files that say nothing about it
@@ -296,11 +298,15 @@ class RepresentationDensity:
         for c in codes[~by_flow].unique().tolist():
             here, rows = codes == c, self.rows[c]
             parent = in_turn(torch.nonzero(here)[:, 0] + first, len(rows), seed)
-            if self.wide:
+            offsets = offsets_in_larger_classes(self.rows, c)
+            if offsets is not None:
+                which = (uniform[here, 0] * len(offsets)).long()
+                out[here] = rows[parent] + offsets[which]
+            elif self.wide:
                 out[here] = normal_in_neighbourhood(rows, parent, normal[here])
             else:
                 out[here] = arcs_between_neighbours(rows, parent, uniform[here, :2])
-            if len(rows) == 1:
+            if len(rows) == 1 and offsets is None:
                 out[here] += self.noise * noise[here]
         return out
 

@@ -12,7 +12,11 @@ from skflowfm._generation import (
     RepresentationDensity,
     in_turn,
 )
-from skflowfm.nets.density import arcs_between_neighbours, normal_in_neighbourhood
+from skflowfm.nets.density import (
+    arcs_between_neighbours,
+    normal_in_neighbourhood,
+    offsets_in_larger_classes,
+)
 
 
 def normal(*shape, seed=0):
@@ -69,6 +73,34 @@ def test_equal_rows_are_each_others_neighbours():
     parent = torch.zeros(50, dtype=torch.long)
     points = arcs_between_neighbours(torch.ones(3, 2), parent, uniform(50, 2))
     torch.testing.assert_close(points, torch.ones(50, 2))
+
+
+# --------------------------------------------------------- small beside large classes
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("n_known", [1, 6, 20])
+def test_a_small_class_reaches_as_far_as_large_ones_do(n_known, wide):
+    """Rows of all classes scatter alike: by a wide normal in six dimensions."""
+    deviation = torch.tensor([5.0, 3, 2, 1, 1, 1])
+    centre = torch.tensor([[0.0] * 6, [20.0] * 6, [-20.0] * 6])
+    codes = codes_of(400, 400, n_known)
+    z = centre[codes] + deviation * normal(len(codes), 6)
+    hidden = centre[2] + deviation * normal(500, 6, seed=1)
+
+    def reach(rows):
+        return torch.cdist(rows, z[codes == 2]).amin(dim=1).mean()
+
+    density = RepresentationDensity(z, codes, gain=0.0, seed=0, wide=wide)
+    drawn = density.draw(torch.full((500,), 2), seed=0)
+    assert 0.5 < reach(drawn) / reach(hidden) < 0.85  # arcs: 0, .21 and .26
+
+
+def test_classes_of_about_one_size_learn_nothing_from_each_other():
+    rows = [normal(30, 3), normal(10, 3, seed=1), normal(39, 3, seed=2)]
+    assert offsets_in_larger_classes(rows, 1) is None
+    with_a_larger_one = [*rows, normal(40, 3, seed=3)]
+    offsets = offsets_in_larger_classes(with_a_larger_one, 1)
+    assert torch.equal(offsets, offsets_in_larger_classes(with_a_larger_one[1:], 0))
+    assert offsets_in_larger_classes(with_a_larger_one, 0) is None
 
 
 # ---------------------------------------------------------- wide neighbourhoods

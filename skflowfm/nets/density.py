@@ -4,9 +4,11 @@ Generation draws a representation first and a row given it second,
 :math:`z \sim q(z \mid y)`, :math:`x \sim p(x \mid z)` [1]_. Labels enter here only, so
 they may arrive after training. A class with enough rows gets a small flow, trained with
 the same loss as the rows; a smaller one gets points between its rows and their
-neighbours, as in [2]_, and a class of one row gets that row and a little noise. Where z
-leaves little of a row open, points so near the rows would give copies of them: there
-the draws are from the normal distribution of a wider neighbourhood.
+neighbours, as in [2]_, and a class of one row gets that row and a little noise. Beside
+much larger classes, a small one has too few rows to show how far it reaches, and learns
+that from the others. Where z leaves little of a row open, points so near the rows would
+give copies of them: there the draws are from the normal distribution of a wider
+neighbourhood.
 
 References
 ----------
@@ -27,6 +29,8 @@ from ..ode import integrate
 from .velocity_field import VectorVelocityField
 
 N_NEIGHBOURS, WIDE_NEIGHBOURS = 5, 40
+LARGER, OFFSET = 4, 0.7
+N_CHOICES, MOST_OFFSETS = 5, 100
 N_STEPS = 8
 
 
@@ -134,3 +138,35 @@ def normal_in_neighbourhood(rows: Tensor, parent: Tensor, normal: Tensor) -> Ten
         weight = normal[:, j : j + 1] / max(k - 1, 1) ** 0.5
         out += weight * (rows[nearest[parent, j]] - mean)
     return out
+
+
+def offsets_in_larger_classes(rows: list[Tensor], code: int) -> Tensor | None:
+    """Return how far a row may be from a known one, going by larger classes.
+
+    Of each class that is at least four times as large as class ``code``, some rows are
+    taken for known, as many as that class has, and others give their offset from the
+    nearest of these; so a few times, with other rows. As classes reach in different
+    directions, an offset counts seven tenths.
+
+    Parameters
+    ----------
+    rows : list of Tensor of shape (n_rows, n_components)
+        Rows of each class.
+    code : int
+        The small class.
+
+    Returns
+    -------
+    Tensor of shape (n, n_components) or None
+        None if there is no such class.
+    """
+    n_known, offsets = len(rows[code]), []
+    for others in rows:
+        if len(others) >= LARGER * n_known:
+            generator = torch.Generator().manual_seed(len(others))
+            for _ in range(N_CHOICES):
+                order = torch.randperm(len(others), generator=generator)
+                known, rest = others[order].tensor_split([n_known])
+                rest = rest[:MOST_OFFSETS]
+                offsets.append(rest - known[torch.cdist(rest, known).argmin(dim=1)])
+    return OFFSET * torch.cat(offsets) if offsets else None
