@@ -306,7 +306,7 @@ class RepresentationDensity:
                 out[here] = normal_in_neighbourhood(rows, parent, normal[here])
             else:
                 out[here] = arcs_between_neighbours(rows, parent, uniform[here, :2])
-            if len(rows) == 1 and offsets is None:
+            if len(rows) == 1:
                 out[here] += self.noise * noise[here]
         return out
 

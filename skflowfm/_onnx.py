@@ -26,7 +26,7 @@ from .persistence._file import as_json, write
 OPSET = 20
 BATCHES = 1, 4, 33
 TOLERANCE = 1e-4
-ROUNDING, N_NEAR = 3e-7, 256
+ROUNDING, N_NEAR = 2.5e-7, 256
 NOISY_LOGGERS = "torch.onnx", "onnxscript", "onnx_ir"
 PIECES = {
     "encoder": portable.Encoder,

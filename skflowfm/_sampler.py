@@ -100,7 +100,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
     -----
     Sample i depends on the seed and i only: ``sample(100)`` is the first hundred of
     ``sample(1000)``, to the byte. Classes of fewer than six rows per component (or 20)
-    get points in z between their rows and neighbours, not a flow; one row is
+    get points in z between or near their rows, not a flow; one row is
     enough. Synthetic rows are not anonymous: nothing here is a privacy guarantee.
 
     As it has ``fit_resample`` and no ``transform``, it is a step of imbalanced-learn's

@@ -29,8 +29,8 @@ from ..ode import integrate
 from .velocity_field import VectorVelocityField
 
 N_NEIGHBOURS, WIDE_NEIGHBOURS = 5, 40
-LARGER, OFFSET = 4, 0.7
-N_CHOICES, MOST_OFFSETS = 5, 100
+LARGER, COMPARABLE, OFFSET = 4, 10, 0.7
+MOST_CLASSES, N_CHOICES, MOST_OFFSETS = 20, 5, 100
 N_STEPS = 8
 
 
@@ -145,8 +145,10 @@ def offsets_in_larger_classes(rows: list[Tensor], code: int) -> Tensor | None:
 
     Of each class that is at least four times as large as class ``code``, some rows are
     taken for known, as many as that class has, and others give their offset from the
-    nearest of these; so a few times, with other rows. As classes reach in different
-    directions, an offset counts seven tenths.
+    nearest of these; so a few times, with other rows. Offsets are scaled by how near
+    the rows of class ``code`` lie to each other, in comparison with those known rows; a
+    class in which that differs by more than a factor of ten gives none. As classes
+    reach in different directions, an offset counts seven tenths.
 
     Parameters
     ----------
@@ -160,13 +162,22 @@ def offsets_in_larger_classes(rows: list[Tensor], code: int) -> Tensor | None:
     Tensor of shape (n, n_components) or None
         None if there is no such class.
     """
-    n_known, offsets = len(rows[code]), []
-    for others in rows:
-        if len(others) >= LARGER * n_known:
-            generator = torch.Generator().manual_seed(len(others))
-            for _ in range(N_CHOICES):
-                order = torch.randperm(len(others), generator=generator)
-                known, rest = others[order].tensor_split([n_known])
-                rest = rest[:MOST_OFFSETS]
-                offsets.append(rest - known[torch.cdist(rest, known).argmin(dim=1)])
-    return OFFSET * torch.cat(offsets) if offsets else None
+    n_known, own, offsets = len(rows[code]), spacing(rows[code]), []
+    larger = [others for others in rows if len(others) >= LARGER * n_known]
+    for others in sorted(larger, key=len, reverse=True)[:MOST_CLASSES]:
+        generator = torch.Generator().manual_seed(len(others))
+        for _ in range(N_CHOICES):
+            order = torch.randperm(len(others), generator=generator)
+            some = others[order[: n_known + MOST_OFFSETS]]
+            known, rest = some.tensor_split([n_known])
+            ratio = own / spacing(known) if n_known > 1 else 1.0
+            if 1 / COMPARABLE < ratio < COMPARABLE:
+                nearest = torch.cdist(rest, known).argmin(dim=1)
+                offsets.append(OFFSET * ratio * (rest - known[nearest]))
+    return torch.cat(offsets) if offsets else None
+
+
+def spacing(rows: Tensor) -> Tensor:
+    """Return the mean distance of rows from their nearest other one."""
+    distance = torch.cdist(rows, rows).fill_diagonal_(float("inf"))
+    return distance.amin(dim=1).mean()
