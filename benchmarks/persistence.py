@@ -22,7 +22,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from _common import print_environment, write_rows
+from _common import new_output, print_environment, write_rows
 
 from skflowfm import FlowFMTransformer, load
 from skflowfm.datasets import make_wearable
@@ -112,8 +112,7 @@ def main():
     parser.add_argument("--out", default="out/persistence.csv", help="is replaced")
     arguments = parser.parse_args()
     print_environment()
-    out = Path(arguments.out)
-    out.unlink(missing_ok=True)
+    out = new_output(arguments)
     given = arguments.n_rows, arguments.max_steps, arguments.repeats
     rows = [measure(kind, *given) for kind in ("windows", "table")]
     write_rows(out, rows)
