@@ -173,7 +173,7 @@ def pretrainings(path, X, groups, options):
     going_on = FlowFMTransformer.from_pretrained(path).set_params(verbose=0, **steps)
     yield PRETRAININGS[0], FlowFMTransformer.from_pretrained(path)
     yield PRETRAININGS[1], alone.fit(X, groups=groups)
-    yield PRETRAININGS[2], going_on.fit(X, groups=groups)
+    yield PRETRAININGS[2], going_on.fit(X, groups=groups, sampling_rate=RATE)
 
 
 def evaluate(data, path, options):
