@@ -645,10 +645,10 @@ def test_labels_that_cannot_be_learned_are_refused(data, pretrained):
 
 # ------------------------------------------------------------------ what it is good for
 @pytest.mark.slow
-def test_with_many_labels_fine_tuning_is_no_worse_than_the_head():
+def test_with_many_labels_fine_tuning_stays_near_the_head():
     """On people who are in neither training; in the mean over three draws.
 
-    Of three times 500 windows the difference has a standard error of .008.
+    It is .009 behind there (+.004, -.006, -.024); the bound catches a larger loss.
     """
     gains = []
     for seed in range(3):
