@@ -59,16 +59,20 @@ def cosine_alpha_bar(n_times: int = N_TIMES) -> Tensor:
     return (f[1:] / f[:-1]).clamp_min(1 - LARGEST_BETA).cumprod(0)
 
 
-def step_of(t: Tensor) -> Tensor:
-    """Turn training times of the flow into uniform steps 0, ..., 999.
+def uniform_of(t: Tensor) -> Tensor:
+    """Turn training times of the flow into uniform numbers.
 
     :func:`skflowfm.flow_matching.sample_time` draws a mixture of a uniform and a
     logit-normal law. Its distribution function, applied to a draw, gives a uniform
     number. So the training draws can stay as they are.
     """
     logit_normal = torch.special.ndtr(torch.logit(t))
-    uniform = UNIFORM_TIME_SHARE * t + (1 - UNIFORM_TIME_SHARE) * logit_normal
-    return (N_TIMES * uniform).long().clamp_max(N_TIMES - 1)
+    return UNIFORM_TIME_SHARE * t + (1 - UNIFORM_TIME_SHARE) * logit_normal
+
+
+def step_of(t: Tensor) -> Tensor:
+    """Turn training times of the flow into uniform steps 0, ..., 999."""
+    return (N_TIMES * uniform_of(t)).long().clamp_max(N_TIMES - 1)
 
 
 def noise_loss(predict, x_1, noise, step, alpha_bar, weight=None) -> Tensor:

@@ -19,6 +19,9 @@ machine: `_diffusion.py`, the same encoder and network trained jointly as a DDPM
   diffusion model at its best?
 * Generation speed: windows per second at every number of evaluations, with the same
   measures beside; flow at as few as one evaluation, DDIM, 1000 ancestral steps.
+* Fidelity: from the paper's loss to this package's, one ingredient at a time, with a
+  few-step term, an encoder that is trained first, and labels in place of
+  representations; recognition and generation side by side.
 
 One row per (dataset, method, protocol, seed, metric) with the seconds that training, or
 drawing, took. Rows that the file has are not computed again, so a run that was cut off
@@ -32,6 +35,7 @@ import sys
 import time
 from pathlib import Path
 
+import paper_fidelity
 import paper_generation
 import paper_recognition
 from _common import data_sets, environment, print_environment, write_rows
@@ -60,6 +64,9 @@ def planned(options):
                 plan += [(data, seed, *job) for job in jobs]
             if "generation" in options.parts and data.name in generated(options):
                 jobs = paper_generation.jobs(data, seed, options)
+                plan += [(data, seed, *job) for job in jobs]
+            if "fidelity" in options.parts and data.name in generated(options):
+                jobs = paper_fidelity.jobs(data, seed, options)
                 plan += [(data, seed, *job) for job in jobs]
     return plan
 
@@ -123,7 +130,7 @@ def parse_arguments():
     add("--out", type=Path, default=Path("out/paper.csv"), help="gone on with")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
     add("--quick", action="store_true", help="one seed, few windows and steps")
-    add("--parts", nargs="+", default=["recognition", "generation"])
+    add("--parts", nargs="+", default=["recognition", "generation", "fidelity"])
     add("--generate", nargs="+", help="data sets to generate, by name; else all")
     add("--protocols", nargs="+", default=list(paper_recognition.PROTOCOLS))
     add("--transductive", action="store_true", help="one more row, of seed 0")

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from _diffusion import N_TIMES
+from paper_fidelity import PROTOCOL as FIDELITY
 from paper_generation import PROTOCOL
 from paper_recognition import FLOW, PRETEXT
 
@@ -198,12 +199,24 @@ def recognition_claim(rows):
     return texts
 
 
+# ------------------------------------------------------------------------- fidelity
+def fidelity(rows):
+    """Return the mean over seeds of every variant of the method, and C2ST's spread."""
+    found = rows[rows.protocol == FIDELITY]
+    if found.empty:
+        return found
+    keys = ["dataset", "method"]
+    table = found.pivot_table("value", keys, "metric", sort=False)
+    c2st = found[found.metric == "c2st_auc"]
+    return table.assign(c2st_spread=c2st.groupby(keys).value.std()).reset_index()
+
+
 # --------------------------------------------------------------------------- output
 def print_tables(path):
     """Print all means over seeds."""
     rows = pd.read_csv(path)
     whole = rows[~rows.metric.str.startswith("macro_f1[")]
-    recognised = whole[whole.protocol != PROTOCOL]
+    recognised = whole[~whole.protocol.isin([PROTOCOL, FIDELITY])]
     if len(recognised):
         table = recognised.pivot_table(
             "value", ["dataset", "protocol", "method"], "metric"
@@ -221,6 +234,7 @@ def print_tables(path):
     for title, table in (
         ("Quality over training budget", curves(rows)),
         ("Quality over evaluations", speeds(rows)),
+        ("From the paper's loss to the default", fidelity(rows)),
     ):
         if len(table):
             print(f"\n{title}, mean over seeds\n")

@@ -17,7 +17,7 @@ BATCH_SIZE = 64
 STEPS = 500, 2000
 PASSES = 20
 LEARNING_RATE = 1e-3
-FEATURE_NOISE, DROPPED = 0.7, 0.5
+FEATURE_NOISE = 0.35
 TRUSTED_ROWS = 40
 RIDGE_ALPHAS = np.logspace(-3, 3, 13)
 MAX_ITER = 1000
@@ -142,8 +142,8 @@ def regression_head(z, target):
 class Tuned(nn.Module):
     r"""Encoder and head on labelled rows, as one module for the training loop.
 
-    The features get noise, components of z are dropped at random. The head keeps the
-    penalty of the linear model that it comes from.
+    The features get noise. The head keeps the penalty of the linear model that it comes
+    from.
 
     Parameters
     ----------
@@ -162,10 +162,9 @@ class Tuned(nn.Module):
         self.encoder, self.axes, self.head = model.encoder, model.axes, head
         self.encode, self.penalty = model.encode, penalty
         self.has_stem = not isinstance(model.stem, nn.Identity)
-        self.n_components = model.n_components
 
-    def forward(self, features, kept, target, weight, t):
-        z = self.axes(self.encode(features)) * kept
+    def forward(self, features, target, weight, t):
+        z = self.axes(self.encode(features))
         loss = weight * self.head.loss(self.head(z), target)
         return loss + self.penalty * self.head.weight.square().sum(), None, None
 
@@ -218,16 +217,13 @@ def noisy_draws(tuned, features, labelled, device):
     device : torch.device
         Where to train.
     """
-    deviation, share = tuned.noise(features).to(device), 1 / (1 - DROPPED)
+    deviation = tuned.noise(features).to(device)
 
     def draw(index, generator):
         shown = features[index].to(device)
         noise = sample_source(tuple(shown.shape), generator)
-        size = len(index), tuned.n_components
-        kept = torch.rand(size, generator=generator, device=device)
         return {
             "features": shown + deviation * noise,
-            "kept": (kept >= DROPPED) * share,
             "target": labelled.target[index].to(device),
             "weight": labelled.weight[index].to(device),
             "t": index.to(device),

@@ -57,6 +57,24 @@ def test_arcs_turn_evenly_about_the_mean_of_the_neighbourhood():
     assert stats.kstest(angle / (np.pi / 2), "uniform").pvalue > 0.01
 
 
+def test_of_many_rows_only_the_middle_of_an_arc_counts():
+    """Twenty rows on two circles that lie far apart."""
+    at = torch.arange(10) * (2 * np.pi / 10)
+    flat = torch.stack([at.cos(), at.sin()], dim=1)
+    apart = torch.tensor([[0.0, 0.0], [100.0, 0.0]])
+    rows = torch.cat([flat + centre for centre in apart])
+    picks = uniform(4000, 2)
+    parent = torch.zeros(4000, dtype=torch.long)
+    points = arcs_between_neighbours(rows, parent, picks)
+    nearest = (rows - rows[0]).norm(dim=1).argsort()[:6]
+    mean = rows[nearest].mean(dim=0)
+    first = picks[:, 0] < 0.2
+    basis = torch.stack([rows[0] - mean, rows[nearest[1]] - mean], dim=1)
+    cos, sin = torch.linalg.solve(basis, (points[first] - mean).T)
+    angle = torch.atan2(sin, cos) / (np.pi / 2)
+    assert stats.kstest(angle, stats.uniform(0.4, 0.2).cdf).pvalue > 0.01
+
+
 def test_arcs_keep_mean_and_variance():
     """On straight lines a third of the variance would be lost."""
     rows = normal(300, 64)

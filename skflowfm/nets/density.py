@@ -29,6 +29,7 @@ from ..ode import integrate
 from .velocity_field import VectorVelocityField
 
 N_NEIGHBOURS, WIDE_NEIGHBOURS = 5, 40
+ENOUGH_ROWS, MIDDLE = 20, 0.2
 LARGER, COMPARABLE, OFFSET = 4, 10, 0.7
 MOST_CLASSES, N_CHOICES, MOST_OFFSETS = 20, 5, 100
 N_STEPS = 8
@@ -75,8 +76,10 @@ def arcs_between_neighbours(rows: Tensor, parent: Tensor, uniform: Tensor) -> Te
 
     About the mean :math:`\mu` of a row a and its neighbours, one of which is b,
 
-    .. math:: z = \mu + (a - \mu) \cos\varphi + (b - \mu) \sin\varphi,
-        \qquad 0 < \varphi < \pi / 2 .
+    .. math:: z = \mu + (a - \mu) \cos\varphi + (b - \mu) \sin\varphi .
+
+    Of fewer than twenty rows the whole arc counts, :math:`0 < \varphi < \pi / 2`; of
+    more, the middle fifth, as points near an end give copies of its row.
 
     Where the rows of a neighbourhood are independent, points on the straight line to b
     have a third less variance than the rows, those on the arc about a tenth less.
@@ -104,7 +107,8 @@ def arcs_between_neighbours(rows: Tensor, parent: Tensor, uniform: Tensor) -> Te
     mean = (rows + rows[nearest].sum(dim=1)) / (k + 1)
     start, mean = rows[parent], mean[parent]
     end = rows[nearest[parent, (uniform[:, 0] * k).long()]]
-    angle = uniform[:, 1:].to(rows.dtype) * (math.pi / 2)
+    share = MIDDLE if n_rows >= ENOUGH_ROWS else 1.0
+    angle = (0.5 + share * (uniform[:, 1:].to(rows.dtype) - 0.5)) * (math.pi / 2)
     return mean + angle.cos() * (start - mean) + angle.sin() * (end - mean)
 
 
