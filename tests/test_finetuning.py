@@ -646,14 +646,14 @@ def test_labels_that_cannot_be_learned_are_refused(data, pretrained):
 # ------------------------------------------------------------------ what it is good for
 @pytest.mark.slow
 def test_with_many_labels_fine_tuning_stays_near_the_head():
-    """On people who are in neither training; in the mean over three draws.
+    """On many people who are in neither training; in the mean over three draws.
 
-    It is .009 behind there (+.004, -.006, -.024); the bound catches a larger loss.
+    It is .0045 behind there. Noise twice as strong, and half of z dropped, made it .008.
     """
     gains = []
     for seed in range(3):
         X, y, groups = make_wearable(
-            1500, n_timesteps=60, n_subjects=12, random_state=seed, return_X_y=True
+            4500, n_timesteps=60, n_subjects=36, random_state=seed, return_X_y=True
         )
         train = groups < 8
         base = FlowFMTransformer(64, max_steps=200, random_state=seed).fit(X[train])
@@ -664,4 +664,4 @@ def test_with_many_labels_fine_tuning_stays_near_the_head():
             for s in ("head", "full")
         )
         gains.append(full - head)
-    assert np.mean(gains) > -0.016
+    assert np.mean(gains) > -0.007

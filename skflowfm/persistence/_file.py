@@ -103,6 +103,8 @@ def read(path) -> tuple[bytes, dict]:
 
     Only a file that looks like one of ours is read beyond its header.
     """
+    if os.path.isdir(path):
+        raise ModelFileError(f"{path} is a folder. A saved model is one file: name it.")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         first = file.read(LENGTH_BYTES)
