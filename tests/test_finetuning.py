@@ -648,7 +648,7 @@ def test_labels_that_cannot_be_learned_are_refused(data, pretrained):
 def test_with_many_labels_fine_tuning_stays_near_the_head():
     """On many people who are in neither training; in the mean over three draws.
 
-    It is .0045 behind there. Noise twice as strong, and half of z dropped, made it .008.
+    It is .0045 behind there, with twice the noise and half of z dropped .008.
     """
     gains = []
     for seed in range(3):

@@ -802,7 +802,7 @@ def test_a_length_that_is_too_large_reads_nothing(length, saved):
 
 
 def test_a_folder_is_no_model(tmp_path):
-    with pytest.raises(ModelFileError, match="is a folder. A saved model is one file"):
+    with pytest.raises(ModelFileError, match=r"is a folder\. A saved model is one"):
         skflowfm.load(tmp_path)
 
 
