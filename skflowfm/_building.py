@@ -91,7 +91,8 @@ def build_model(estimator, rows, some, generator):
         n_components = min(DEFAULT_COMPONENTS, most_components(rows.row_shape))
     if encoder is None:
         stem = Stem(*rows.row_shape) if rows.is_windows else table_stem(some)
-        stem.fit(some[:STEM_ROWS], generator)
+        how = (generator, standardise) if rows.is_windows else (generator,)
+        stem.fit(some[:STEM_ROWS], *how)
         kind = partial(FeatureEncoder, continues=not rows.is_windows)
         encoder = on_meta(kind, generator, stem.n_features, n_components)
     velocity_field = copy.deepcopy(estimator.velocity_field)

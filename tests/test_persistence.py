@@ -801,11 +801,6 @@ def test_a_length_that_is_too_large_reads_nothing(length, saved):
     assert time.process_time() - start < 1
 
 
-def test_a_folder_is_no_model(tmp_path):
-    with pytest.raises(ModelFileError, match=r"is a folder\. A saved model is one"):
-        skflowfm.load(tmp_path)
-
-
 def test_a_large_foreign_file_is_not_read(path):
     with open(path, "wb") as file:
         file.write(safetensors.torch.save({"a": torch.zeros(2)}))

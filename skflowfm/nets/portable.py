@@ -137,7 +137,10 @@ class PortableStem(nn.Module):
 
     def wide(self, x: Tensor) -> Tensor:
         """Return the standardised features of all blocks, (n, n_wide)."""
-        blocks = self.kernels, self.competition, self.statistics
+        blocks, x = (
+            (self.kernels, self.competition, self.statistics),
+            self.stem.signals(x),
+        )
         return self.stem.standardised(torch.cat([block(x) for block in blocks], dim=1))
 
     def forward(self, x: Tensor) -> Tensor:

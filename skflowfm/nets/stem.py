@@ -2,9 +2,9 @@ r"""A broad, frozen stem: thousands of simple features of a window, and their PC
 
 Random convolutions describe a window astonishingly well without any training. What
 they lack is size and geometry: there are too many of them, and they are noisy one by
-one. The stem computes three blocks of features, standardises each feature, gives each
-block the same variance, and keeps the leading principal components of the
-whole, *unwhitened*. The encoder stands on these.
+one. The stem adds the squared magnitude as a channel, computes three blocks of
+features, standardises each feature, gives each block the same variance, and keeps the
+leading principal components of the whole, *unwhitened*. The encoder stands on these.
 
 * ``KernelBlock``: proportions of positive values of zero-sum kernels at many
   dilations, as in MiniRocket.
@@ -16,6 +16,7 @@ Everything here is fitted in one pass over some of the rows, without labels, and
 changes afterwards.
 """
 
+import functools
 import math
 
 import torch
@@ -49,8 +50,6 @@ def interpolation(n_timesteps: int, n_reference: int) -> Tensor:
 
 class StatisticsBlock(nn.Module):
     """Moments, quantiles, spectrum, autocorrelation and cross-channel correlation.
-
-    Of each channel and of the Euclidean norm over channels.
 
     **Shape.** Input (n, n_channels, n_timesteps); output (n, n_features).
 
@@ -87,8 +86,8 @@ class StatisticsBlock(nn.Module):
         same = self.n_reference == n_timesteps
         other = None if same else interpolation(n_timesteps, self.n_reference)
         self.register_buffer("other", other, persistent=False)
-        i, j = torch.triu_indices(n_channels + 1, n_channels + 1, 1)
-        few = n_channels <= MAX_CHANNELS
+        i, j = torch.triu_indices(n_channels, n_channels, 1)
+        few = n_channels <= MAX_CHANNELS + 1
         self.pairs = (i.tolist(), j.tolist()) if few else ([], [])
         self.n_features = self(torch.zeros(1, n_channels, n_timesteps)).shape[1]
 
@@ -96,11 +95,10 @@ class StatisticsBlock(nn.Module):
         """Nothing to learn."""
 
     def forward(self, x: Tensor, power=power_spectrum) -> Tensor:
-        signals = torch.cat([x, x.square().sum(dim=1, keepdim=True).sqrt()], dim=1)
-        centred = signals - signals.mean(dim=-1, keepdim=True)
+        centred = x - x.mean(dim=-1, keepdim=True)
         scale = centred.square().mean(dim=-1).add(self.FLOOR**2).sqrt()
         unit = centred / scale[..., None]
-        out = list(self._amplitude(signals, unit, scale))
+        out = list(self._amplitude(x, unit, scale))
         if len(self.band):
             share = power(unit) / unit.shape[-1] ** 2
             out += self._spectrum(
@@ -138,8 +136,64 @@ class StatisticsBlock(nn.Module):
         yield share.amax(dim=-1)
 
 
+class SquaredMagnitude(nn.Module):
+    r"""The squared Euclidean norm over channels in the user's units, standardised.
+
+    How a sensor is turned changes what each channel reads, and not their norm. With
+    means m and deviations s in the user's units, of standardised x it is
+
+    .. math:: \lVert m + s x \rVert^2
+        = \lVert m \rVert^2 + \textstyle\sum_c s_c x_c\, (s_c x_c + 2 m_c),
+
+    whose second part loses no digits where m is large. The root is not taken, as
+    runtimes round it differently.
+
+    **Shape.** Input (n, n_channels, n_timesteps); output (n, 1, n_timesteps).
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of a window.
+    """
+
+    def __init__(self, n_channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_channels, 1))
+        self.register_buffer("unit", torch.ones(n_channels, 1))
+        self.register_buffer("centre", torch.zeros(()))
+        self.register_buffer("spread", torch.ones(()))
+
+    def fit(self, x: Tensor, standardise=None) -> None:
+        """Learn the units, if windows were standardised, and the scale.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_channels, n_timesteps)
+            Standardised windows.
+        standardise : Standardise, default=None
+            What made them so; None takes them for the user's units.
+        """
+        if standardise is not None:
+            mean, scale = standardise.mean.double(), standardise.scale.double()
+            size = mean.square().sum().add(scale.square().sum()).sqrt()
+            self.mean.copy_(mean / size)
+            self.unit.copy_(scale / size)
+        square = self(x)
+        spread = square.std(correction=0)
+        self.centre.copy_(square.mean())
+        self.spread.copy_(spread if spread > 0 else torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        moved = x * self.unit
+        parts = (moved * (moved + 2 * self.mean)).split(1, dim=1)
+        square = functools.reduce(torch.add, parts)  # in the same order everywhere
+        return (square - self.centre) / self.spread
+
+
 class Stem(nn.Module):
     """The three blocks, standardised and rotated to principal components.
+
+    They see the channels and, as one more, the squared magnitude.
 
     **Shape.** Input: standardised windows (n, n_channels, n_timesteps); output
     (n, n_features). On the fitted rows the components come in order of variance, and
@@ -171,8 +225,9 @@ class Stem(nn.Module):
         self.row_shape = n_channels, n_timesteps
         self.n_reference = n_reference or n_timesteps
         self.n_features = n_features
+        self.magnitude = SquaredMagnitude(n_channels)
         self.blocks = nn.ModuleList(
-            block(n_channels, n_timesteps, n_reference=n_reference)
+            block(n_channels + 1, n_timesteps, n_reference=n_reference)
             for block in self.BLOCKS
         )
         n_wide = sum(block.n_features for block in self.blocks)
@@ -180,11 +235,16 @@ class Stem(nn.Module):
         self.register_buffer("scale", torch.ones(n_wide))
         self.components = PrincipalComponents(n_wide, n_features)
 
+    def signals(self, x: Tensor) -> Tensor:
+        """Return channels and squared magnitude, (n, n_channels + 1, n_timesteps)."""
+        return torch.cat([x, self.magnitude(x)], dim=1)
+
     def blocks_of(self, x: Tensor) -> Tensor:
         """Return the raw features of all blocks, (n, n_wide)."""
         if not len(x):
             return x.new_zeros(0, len(self.mean))
-        parts = x.split(max(1, BLOCK_VALUES // x.shape[-1]))  # fits the cache
+        size = max(1, BLOCK_VALUES // x.shape[-1])  # fits the cache
+        parts = self.signals(x).split(size)
         return torch.cat(
             [torch.cat([block(p) for block in self.blocks], dim=1) for p in parts]
         )
@@ -199,7 +259,7 @@ class Stem(nn.Module):
         return unit.clamp_(-self.CLIP, self.CLIP) * torch.cat(share)
 
     @torch.no_grad()
-    def fit(self, x: Tensor, generator: torch.Generator) -> None:
+    def fit(self, x: Tensor, generator: torch.Generator, standardise=None) -> None:
         """Draw the kernels; learn scales and components.
 
         Parameters
@@ -208,9 +268,13 @@ class Stem(nn.Module):
             Standardised windows; some 2,000 suffice.
         generator : torch.Generator
             Draws the kernels and which windows give the biases.
+        standardise : Standardise, default=None
+            What made them so; None takes them for the user's units.
         """
+        self.magnitude.fit(x, standardise)
+        signals = self.signals(x)
         for block in self.blocks:
-            block.fit(x, generator)
+            block.fit(signals, generator)
         wide = self.blocks_of(x)
         self.mean.copy_(wide.mean(dim=0))
         deviation = wide.std(dim=0, correction=0)

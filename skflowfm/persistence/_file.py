@@ -74,8 +74,8 @@ def pack(sections: dict, tensors: dict) -> bytes:
 def halve(tensors: dict) -> tuple[dict, list]:
     """Return the tensors, large ones in half precision, and the names of these.
 
-    Small ones stay: the stem's random kernels are among them, and which of two answers
-    most would flip. So do those with values that half precision does not reach.
+    Small ones stay, and so do the stem's random kernels, as which of two answers most
+    would flip, and those with values that half precision does not reach.
     """
     largest = torch.finfo(torch.float16).max
     halved = [
@@ -83,6 +83,7 @@ def halve(tensors: dict) -> tuple[dict, list]:
         for name, tensor in tensors.items()
         if tensor.dtype == torch.float32
         and tensor.numel() >= MANY_VALUES
+        and ".stem.blocks." not in name
         and tensor.abs().max() < largest
     ]
     return {**tensors, **{name: tensors[name].half() for name in halved}}, halved
@@ -103,8 +104,6 @@ def read(path) -> tuple[bytes, dict]:
 
     Only a file that looks like one of ours is read beyond its header.
     """
-    if os.path.isdir(path):
-        raise ModelFileError(f"{path} is a folder. A saved model is one file: name it.")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         first = file.read(LENGTH_BYTES)

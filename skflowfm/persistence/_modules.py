@@ -305,7 +305,7 @@ def stem_shapes(arguments) -> dict:
         )
     n_bins = n_reference // 2
     return {
-        "blocks.0.channels": (None, None, arguments["n_channels"]),
+        "blocks.0.channels": (None, None, arguments["n_channels"] + 1),
         "blocks.2.band": (n_bins, min(16, n_bins)),
         "components.axes": (None, arguments["n_features"]),
     }
