@@ -241,7 +241,6 @@ def test_fine_tuning_starts_where_the_heads_loss_is_flat(pretrained, Z, n_classe
         tuned.zero_grad()
         loss, _, _ = tuned(
             torch.from_numpy(Z),
-            1.0,
             torch.from_numpy(target),
             torch.from_numpy(weight),
             None,

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from skflowfm import FlowFMTransformer
+from skflowfm.datasets import make_wearable
 from skflowfm.nets import FeatureEncoder, Stem
+from skflowfm.nets.coordinates import Standardise
 from skflowfm.nets.kernels import (
     CompetitionBlock,
     KernelBlock,
@@ -13,7 +15,7 @@ from skflowfm.nets.kernels import (
     zero_sum_kernels,
 )
 from skflowfm.nets.layers import initialise
-from skflowfm.nets.stem import StatisticsBlock, power_spectrum
+from skflowfm.nets.stem import SquaredMagnitude, StatisticsBlock, power_spectrum
 
 
 def normal(*shape, seed=0):
@@ -172,6 +174,56 @@ def test_statistics_do_not_jump_where_values_lie_on_the_mean(seeded):
     block = StatisticsBlock(1, x.shape[-1])
     nudge = 1e-6 * torch.randn(50, *x.shape[1:], generator=seeded())
     assert (block(x + nudge) - block(x)).abs().max() < 1e-3
+
+
+# ----------------------------------------------------------------------- magnitude
+def standardised_magnitude(x, offset):
+    """Return the squared norm as the stem sees it, and what it must be."""
+    raw = torch.tensor([[1.0], [30.0], [0.1]]) * x + torch.tensor(offset)[:, None]
+    mean, scale = raw.mean((0, 2))[:, None], raw.std((0, 2))[:, None]
+    standardise = Standardise(mean, scale)
+    magnitude = SquaredMagnitude(3)
+    rows = standardise(raw)
+    magnitude.fit(rows, standardise)
+    square = raw.double().square().sum(dim=1, keepdim=True)
+    return magnitude(rows), (square - square.mean()) / square.std(correction=0)
+
+
+@pytest.mark.parametrize("offset", [[0.0, 0, 0], [5.0, -20, 0.3], [1e5, 30, 7]])
+def test_magnitude_is_the_squared_norm_in_the_users_units(offset):
+    got, expected = standardised_magnitude(normal(50, 3, 40), offset)
+    # values near 1e5 are themselves known to some .004 of a deviation of 1
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=0.02)
+
+
+def test_magnitude_loses_no_digits_where_levels_are_high():
+    standardise = Standardise(torch.full((3, 1), 1e5), torch.full((3, 1), 0.01))
+    x, magnitude = normal(50, 3, 40), SquaredMagnitude(3)
+    magnitude.fit(x, standardise)
+    raw = x.double() * 0.01 + 1e5
+    square = raw.square().sum(dim=1, keepdim=True)
+    expected = (square - square.mean()) / square.std(correction=0)
+    torch.testing.assert_close(magnitude(x).double(), expected, rtol=0, atol=1e-4)
+
+
+def test_magnitude_of_a_fitted_model_stays_when_the_sensor_is_turned():
+    X = make_wearable(40, n_timesteps=30, random_state=0, return_X_y=True)[0]
+    model = FlowFMTransformer(8, max_steps=0, random_state=0).fit(X).module_
+    turn = torch.linalg.qr(normal(3, 3))[0].double()
+    turned = (turn @ torch.from_numpy(X).double()).float()
+
+    def seen(X):
+        return model.stem.signals(model.standardise(X))
+
+    before, after = seen(torch.from_numpy(X).float()), seen(turned)
+    assert (before[:, :3] - after[:, :3]).abs().max() > 1
+    torch.testing.assert_close(before[:, 3], after[:, 3], rtol=1e-3, atol=1e-3)
+
+
+def test_magnitude_that_never_changes_is_zero():
+    magnitude = SquaredMagnitude(2)
+    magnitude.fit(torch.zeros(5, 2, 8))
+    assert not magnitude(torch.zeros(3, 2, 8)).any()
 
 
 # ----------------------------------------------------------------------------- stem

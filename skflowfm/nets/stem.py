@@ -2,7 +2,7 @@ r"""A broad, frozen stem: thousands of simple features of a window, and their PC
 
 Random convolutions describe a window astonishingly well without any training. What
 they lack is size and geometry: there are too many of them, and they are noisy one by
-one. The stem adds the squared magnitude as a channel, computes three blocks of
+one. The stem adds the squared magnitude to several channels, computes three blocks of
 features, standardises each feature, gives each block the same variance, and keeps the
 leading principal components of the whole, *unwhitened*. The encoder stands on these.
 
@@ -190,10 +190,16 @@ class SquaredMagnitude(nn.Module):
         return (square - self.centre) / self.spread
 
 
+def n_signals(n_channels: int) -> int:
+    """Return how many channels the blocks see: of one, its magnitude says little."""
+    return n_channels + (n_channels > 1)
+
+
 class Stem(nn.Module):
     """The three blocks, standardised and rotated to principal components.
 
-    They see the channels and, as one more, the squared magnitude.
+    They see the channels and, where there are several, as one more the squared
+    magnitude.
 
     **Shape.** Input: standardised windows (n, n_channels, n_timesteps); output
     (n, n_features). On the fitted rows the components come in order of variance, and
@@ -225,9 +231,9 @@ class Stem(nn.Module):
         self.row_shape = n_channels, n_timesteps
         self.n_reference = n_reference or n_timesteps
         self.n_features = n_features
-        self.magnitude = SquaredMagnitude(n_channels)
+        self.magnitude = SquaredMagnitude(n_channels) if n_channels > 1 else None
         self.blocks = nn.ModuleList(
-            block(n_channels + 1, n_timesteps, n_reference=n_reference)
+            block(n_signals(n_channels), n_timesteps, n_reference=n_reference)
             for block in self.BLOCKS
         )
         n_wide = sum(block.n_features for block in self.blocks)
@@ -236,8 +242,8 @@ class Stem(nn.Module):
         self.components = PrincipalComponents(n_wide, n_features)
 
     def signals(self, x: Tensor) -> Tensor:
-        """Return channels and squared magnitude, (n, n_channels + 1, n_timesteps)."""
-        return torch.cat([x, self.magnitude(x)], dim=1)
+        """Return channels and squared magnitude, (n, n_signals, n_timesteps)."""
+        return x if self.magnitude is None else torch.cat([x, self.magnitude(x)], dim=1)
 
     def blocks_of(self, x: Tensor) -> Tensor:
         """Return the raw features of all blocks, (n, n_wide)."""
@@ -271,7 +277,8 @@ class Stem(nn.Module):
         standardise : Standardise, default=None
             What made them so; None takes them for the user's units.
         """
-        self.magnitude.fit(x, standardise)
+        if self.magnitude is not None:
+            self.magnitude.fit(x, standardise)
         signals = self.signals(x)
         for block in self.blocks:
             block.fit(signals, generator)

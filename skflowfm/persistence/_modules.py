@@ -27,6 +27,7 @@ from ..nets.density import RepresentationFlow
 from ..nets.joint import Projector
 from ..nets.layers import ZeroLinear
 from ..nets.length import LARGEST_RATIO
+from ..nets.stem import n_signals
 from ._file import ModelFileError
 from ._values import Unknown
 
@@ -305,7 +306,7 @@ def stem_shapes(arguments) -> dict:
         )
     n_bins = n_reference // 2
     return {
-        "blocks.0.channels": (None, None, arguments["n_channels"] + 1),
+        "blocks.0.channels": (None, None, n_signals(arguments["n_channels"])),
         "blocks.2.band": (n_bins, min(16, n_bins)),
         "components.axes": (None, arguments["n_features"]),
     }
