@@ -30,6 +30,7 @@ References
 .. [3] J. Song, C. Meng and S. Ermon, "Denoising Diffusion Implicit Models", ICLR 2021.
 """
 
+import inspect
 import math
 
 import torch
@@ -165,6 +166,12 @@ def generator_of(source: Tensor) -> torch.Generator:
 
 
 # --------------------------------------------------------------------- the estimators
+def parts_of(model: JointModel) -> dict:
+    """Return what a joint model was made of, by the names of its parameters."""
+    names = list(inspect.signature(JointModel.__init__).parameters)[1:]
+    return {name: getattr(model, name) for name in names}
+
+
 class DiffusionModel(JointModel):
     """A joint model whose field predicts noise.
 
@@ -175,15 +182,7 @@ class DiffusionModel(JointModel):
     @classmethod
     def of(cls, model: JointModel):
         """Return a diffusion model of the parts of an untrained joint model."""
-        self = cls(
-            model.standardise,
-            model.coordinates,
-            model.stem,
-            model.encoder,
-            model.velocity_field,
-            model.projector,
-            model.n_components,
-        )
+        self = cls(**parts_of(model))
         self.register_buffer("alpha_bar", cosine_alpha_bar().float())
         self.register_buffer("low", None)
         self.register_buffer("high", None)

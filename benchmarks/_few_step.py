@@ -25,7 +25,7 @@ References
 import math
 
 import torch
-from _diffusion import uniform_of
+from _diffusion import parts_of, uniform_of
 from torch import Tensor, nn
 
 from skflowfm import FlowFMSampler, FlowFMTransformer
@@ -71,15 +71,7 @@ class JumpModel(JointModel):
     @classmethod
     def of(cls, model: JointModel, field: JumpField):
         """Return one of the parts of an untrained joint model, but for the field."""
-        return cls(
-            model.standardise,
-            model.coordinates,
-            model.stem,
-            model.encoder,
-            field,
-            model.projector,
-            model.n_components,
-        )
+        return cls(**parts_of(model) | {"velocity_field": field})
 
     def forward(self, x_1, x_0, t, features, view=None, other_view=None, z_noise=None):
         z = self.encode(features)
