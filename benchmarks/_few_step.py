@@ -57,7 +57,8 @@ class JumpField(nn.Module):
     def __init__(self, *sizes):
         super().__init__()
         *row_shape, n_components = sizes
-        self.field = WindowVelocityField(*row_shape, n_components + N_WAVES)
+        n = n_components + N_WAVES
+        self.field = WindowVelocityField(*row_shape, n, n_seen=n)
 
     def forward(self, x_t: Tensor, t: Tensor, z: Tensor, jump=None) -> Tensor:
         jump = torch.zeros_like(t) if jump is None else jump

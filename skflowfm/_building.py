@@ -97,7 +97,10 @@ def build_model(estimator, rows, some, generator):
         encoder = on_meta(kind, generator, stem.n_features, n_components)
     velocity_field = copy.deepcopy(estimator.velocity_field)
     if velocity_field is None:
-        kind = WindowVelocityField if rows.is_windows else VectorVelocityField
+        kind = VectorVelocityField
+        if rows.is_windows:
+            whole = None if estimator.encoder is None else n_components
+            kind = partial(WindowVelocityField, n_seen=whole)
         velocity_field = on_meta(kind, generator, *rows.row_shape, n_components)
     n_learned = getattr(encoder, "n_learned", n_components)
     projector = on_meta(Projector, generator, n_learned)

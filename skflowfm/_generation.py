@@ -119,7 +119,7 @@ def fit_axes(model, rows, index) -> None:
             model.encode(model.stem(model.standardise(rows[part].to(device))))
             for part in index.split(TRANSFORM_BLOCK)
         ]
-        model.axes.fit(torch.cat(blocks), model.n_fixed, len(rows))
+        model.axes.fit(torch.cat(blocks), model.n_learned, len(rows))
 
 
 def flow_shape(model, row_shape) -> tuple[int, ...]:

@@ -244,12 +244,12 @@ def test_axes_are_inverted(correlated):
     ("n", "share"), [(25, 0.05), (250, 0.5), (500, 1.0), (900, 1.0)]
 )
 def test_the_learned_part_is_trusted_as_far_as_there_are_rows(n, share):
-    z = normal(n, 6) * torch.tensor([3.0, 2.0, 1.0, 1.0, 0.02, 0.01])
+    z = normal(n, 6) * torch.tensor([0.02, 0.01, 3.0, 2.0, 1.0, 1.0])
     axes = PrincipalAxes(6)
-    axes.fit(z, n_fixed=4)
+    axes.fit(z, n_learned=2)
     back = axes(z) @ axes.axes.T  # the rotation undone, the balance kept
     variance = back.var(dim=0, correction=0)
-    assert variance[4:].sum() / variance[:4].sum() == pytest.approx(share, rel=1e-3)
+    assert variance[:2].sum() / variance[2:].sum() == pytest.approx(share, rel=1e-3)
     torch.testing.assert_close(axes.inverse(axes(z)), z, rtol=1e-4, atol=1e-4)
 
 
@@ -469,6 +469,28 @@ def test_window_velocity_field_takes_any_size(n_channels, n_timesteps):
     v = field(x_t, torch.tensor([0.2, 0.9]), normal(2, 4, seed=1))
     assert v.shape == x_t.shape
     assert v.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("n_timesteps", "n_components", "n_seen", "expected"),
+    [(10, 12, None, 6), (40, 12, None, 12), (10, 12, 12, 12), (10, 12, 2, 2)],
+)
+def test_a_field_sees_three_components_for_ten_values(
+    n_timesteps, n_components, n_seen, expected
+):
+    field = awaken(
+        build(
+            lambda: WindowVelocityField(
+                2, n_timesteps, n_components, width=16, n_seen=n_seen
+            )
+        )
+    )
+    x_t, t = normal(5, 2, n_timesteps + 2), torch.linspace(0, 1, 5)
+    z = normal(5, n_components, seed=1).requires_grad_()
+    field(x_t, t, z).square().sum().backward()
+    seen = (z.grad != 0).any(dim=0)
+    assert seen[:expected].all()
+    assert not seen[expected:].any()
 
 
 @pytest.mark.parametrize("n_timesteps", [1, 3, 61, 100, 139, 300, 421])
@@ -705,7 +727,7 @@ def test_model_returns_projections_only_where_there_is_another_view():
     features = model.stem(x_1)
     flow, *projections = model(x_1, x_0, t, features, view, other)
     for projection, seen in zip(projections, (view, other), strict=True):
-        expected = model.projector(model.encode(seen)[:, model.n_fixed :])
+        expected = model.projector(model.encode(seen)[:, : model.n_learned])
         torch.testing.assert_close(projection, expected)
     again, *nothing = model(x_1, x_0, t, features)
     torch.testing.assert_close(again, flow)

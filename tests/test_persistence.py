@@ -592,6 +592,8 @@ MODULES = [
     lambda: Stem(11, 1),
     lambda: VectorVelocityField(3, 0, width=5, n_blocks=2),
     lambda: WindowVelocityField(2, 70, 4, width=6, n_blocks=3),
+    lambda: WindowVelocityField(1, 9, 4, width=6),
+    lambda: WindowVelocityField(1, 9, 4, width=6, n_seen=4),
     lambda: nn.Sequential(
         *(nn.Linear(3, 3, bias=k % 2 == 0) for k in range(12)),
         nn.GELU("tanh"),

@@ -212,6 +212,14 @@ def test_own_modules_are_cloned_and_trained(data):
     assert clone(model).encoder is not encoder
 
 
+def test_the_field_sees_all_of_an_own_encoder(data):
+    short = data[0][:, :, :2]
+    own = FlowFMTransformer(encoder=Means(), views=None, max_steps=1).fit(short)
+    default = FlowFMTransformer(3, views=None, max_steps=1).fit(short)
+    assert own.module_.velocity_field.n_seen == 3
+    assert default.module_.velocity_field.n_seen == 2
+
+
 def test_own_views_are_used(data):
     calls = []
 

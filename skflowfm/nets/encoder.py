@@ -85,15 +85,15 @@ class ConvEncoder(nn.Module):
 
 
 class FeatureEncoder(nn.Module):
-    r"""Principal components as they are, and beside them a learned quarter.
+    r"""A learned quarter, and beside it principal components as they are.
 
-    .. math:: h = (f_{1 \dots d - m},\; g(f)), \qquad m = \lceil d / 4 \rceil,
+    .. math:: h = (g(f),\; f_{1 \dots d - m}), \qquad m = \lceil d / 4 \rceil,
 
     with f the components of a fitted stem (:class:`~skflowfm.nets.Stem` for windows,
     :class:`~skflowfm.nets.PrincipalComponents` for tables) and g a network of two
     layers, its output bounded. Training can add to what the stem knows but not lose it.
     With ``continues`` the learned part is :math:`f_{d - m + 1 \dots d} + g(f)` with g
-    starting at zero: z starts as the first d components.
+    starting at zero: h starts as the first d components.
 
     **Shape.** Input (n, n_features); output (n, n_components).
 
@@ -133,4 +133,4 @@ class FeatureEncoder(nn.Module):
             following = features[:, self.n_fixed :][:, : self.n_learned]
             missing = self.n_learned - following.shape[1]
             learned = learned + F.pad(following, (0, missing))
-        return torch.cat([features[:, : self.n_fixed], learned], dim=1)
+        return torch.cat([learned, features[:, : self.n_fixed]], dim=1)

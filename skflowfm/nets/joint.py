@@ -37,7 +37,7 @@ class PrincipalAxes(nn.Module):
     The components come in order of variance and keep their ratios. Whitening them
     would lift noise to the size of signal; one gain (:func:`first_deviation`) suits a
     linear model with its default penalty and iterations. Where part of z was fixed
-    before training, the learned rest is first given the same variance in all, or
+    before training, the learned part is first given the same variance in all, or
     n / 500 of it where there are only n < 500 rows to learn from.
 
     **Shape.** z and output: (n, n_components).
@@ -51,26 +51,29 @@ class PrincipalAxes(nn.Module):
         self.register_buffer("gain", torch.ones(()))
         self.register_buffer("variance", torch.ones(n_components))
 
-    def fit(self, z: Tensor, n_fixed: int = 0, n_rows: int | None = None) -> None:
+    def fit(
+        self, z: Tensor, n_learned: int | None = None, n_rows: int | None = None
+    ) -> None:
         """Learn the map from the representations of the training rows.
 
         Parameters
         ----------
         z : Tensor of shape (n, n_components)
             The encoder's output.
-        n_fixed : int, default=0
-            How many of the first components were fixed before training.
+        n_learned : int, default=None
+            How many of the first components are learned, the others having been fixed
+            before training; None is all.
         n_rows : int, default=None
             How many rows there are, if ``z`` has only some of them; sets the gain.
         """
         first = first_deviation(n_rows or len(z))
         mean = z.mean(dim=0)
         variance = z.var(dim=0, correction=0)
-        fixed, learned = variance[:n_fixed].sum(), variance[n_fixed:].sum()
+        learned, fixed = variance[:n_learned].sum(), variance[n_learned:].sum()
         self.balance.fill_(1.0)
         if fixed > 0 and learned > 0:
             trust = min(1.0, len(z) / TRUSTED_ROWS)
-            self.balance[n_fixed:] = (trust * fixed / learned).sqrt()
+            self.balance[:n_learned] = (trust * fixed / learned).sqrt()
         centred = ((z - mean) * self.balance).double().cpu()
         covariance = centred.T @ centred / max(len(z) - 1, 1)
         variance, axes = torch.linalg.eigh(covariance)
@@ -157,9 +160,9 @@ class JointModel(nn.Module):
         self.axes = PrincipalAxes(n_components)
 
     @property
-    def n_fixed(self) -> int:
-        """How many components of z do not change in training."""
-        return getattr(self.encoder, "n_fixed", 0)
+    def n_learned(self) -> int:
+        """How many components of z, from the first, are learned in training."""
+        return getattr(self.encoder, "n_learned", self.n_components)
 
     def encode(self, features: Tensor) -> Tensor:
         """Return z, bounded: growing it against its noise cannot lower the loss."""
@@ -207,7 +210,7 @@ class JointModel(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """Return what the alignment term sees of these features."""
-        return self.projector(self.encode(features)[:, self.n_fixed :])
+        return self.projector(self.encode(features)[:, : self.n_learned])
 
     def represent(self, x: Tensor) -> Tensor:
         """Return the representation of rows in the user's units (recognition)."""

@@ -5,11 +5,15 @@
 shape (n, n_components) and returns a Tensor like ``x_t``.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .layers import ChannelNorm, Modulation, TimeEmbedding, ZeroLinear, ZeroUnfold
+
+SEEN = 0.3
 
 
 class MlpBlock(nn.Module):
@@ -85,6 +89,10 @@ class WindowVelocityField(nn.Module):
     dilations and unfolded again; level and log-scale join the condition and get their
     velocity from a small head.
 
+    A field that is told more of a window than it takes to know which one it is learns
+    to recite. So of z it sees the first ``n_seen`` components only, which are those
+    that are learned.
+
     **Shape.** x_t (n, C, T + 2), t (n,), z (n, n_components); output like x_t.
 
     Parameters
@@ -97,6 +105,10 @@ class WindowVelocityField(nn.Module):
         Residual blocks, at dilations 1, 2, 4, ...
     patch : int, default=None
         Time steps from one patch to the next. None cuts a window into at most thirty.
+    n_seen : int, default=None
+        How many components of z the field sees. None is three for every ten values of
+        a window, or all where z has no more. With fewer it has more to make up, and
+        copies less.
     """
 
     def __init__(
@@ -107,6 +119,7 @@ class WindowVelocityField(nn.Module):
         width: int = 160,
         n_blocks: int = 4,
         patch: int | None = None,
+        n_seen: int | None = None,
     ):
         super().__init__()
         self.n_timesteps = n_timesteps
@@ -116,7 +129,10 @@ class WindowVelocityField(nn.Module):
         overlap = (kernel - self.patch) // 2
         n_summary = 2 * n_channels
         self.time = TimeEmbedding(width)
-        self.from_z = nn.Linear(n_components, width)
+        few = math.ceil(SEEN * n_channels * n_timesteps)
+        self.n_components = n_components
+        self.n_seen = min(n_seen or few, n_components)
+        self.from_z = nn.Linear(self.n_seen, width)
         self.from_summary = nn.Linear(n_summary, width)
         self.fold = nn.Conv1d(
             n_channels, width, kernel, stride=self.patch, padding=overlap
@@ -134,7 +150,9 @@ class WindowVelocityField(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, z: Tensor) -> Tensor:
         shape, summary = x_t[..., : self.n_timesteps], x_t[..., self.n_timesteps :]
         condition = (
-            self.time(t) + self.from_z(z) + self.from_summary(summary.flatten(1))
+            self.time(t)
+            + self.from_z(z[:, : self.n_seen])
+            + self.from_summary(summary.flatten(1))
         )
         missing = self.n_patches * self.patch - self.n_timesteps
         h = self.fold(F.pad(shape, (0, missing)))  # (n, width, n_patches)

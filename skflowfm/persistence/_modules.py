@@ -79,10 +79,11 @@ def of_window_field(m: WindowVelocityField):
     return {
         "n_channels": m.fold.in_channels,
         "n_timesteps": m.n_timesteps,
-        "n_components": m.from_z.in_features,
+        "n_components": m.n_components,
         "width": m.fold.out_channels,
         "n_blocks": len(m.blocks),
         "patch": m.patch,
+        "n_seen": m.n_seen,
     }
 
 
