@@ -135,8 +135,8 @@ class Unconditioned(PatchBlock):
 class FirstBlockKnows(WindowVelocityField):
     """Time and z reach the first block and the summary, not every block."""
 
-    def __init__(self, *sizes):
-        super().__init__(*sizes)
+    def __init__(self, *sizes, **options):
+        super().__init__(*sizes, **options)
         width = self.norm.normalized_shape[0]
         for k in range(1, len(self.blocks)):
             self.blocks[k] = Unconditioned(width, 2**k)
