@@ -171,6 +171,17 @@ def test_it_says_how_it_reads_windows_of_another_length(X, fitted):
     assert warm.transform(X[..., :40]).shape == (64, 8)
 
 
+@pytest.mark.filterwarnings(LONGER)
+def test_the_field_goes_on_seeing_as_much_of_z(X, tmp_path):
+    first = new(max_steps=0).fit(X[:, :1, :40])
+    short = new(max_steps=0).fit(X[:, :1, :30], init=first)
+    short.save(tmp_path / "model")
+    for model in (short, load(tmp_path / "model")):
+        assert model.module_.velocity_field.n_seen == 12  # .3 x 40, not .3 x 30
+        sampler = FlowFMSampler(FrozenEstimator(model), random_state=0)
+        assert sampler.fit(X[:, :1, :30]).sample(5).shape == (5, 1, 30)
+
+
 def test_rates_that_are_known_are_compared(X, tmp_path):
     path, untrained = tmp_path / "model", {"max_steps": 0}
     new().fit(X, sampling_rate=30).save(path)
