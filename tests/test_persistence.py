@@ -648,7 +648,7 @@ def test_a_description_without_a_model(windows, path):
     windows.save(path)
     about = describe(path)
     assert about["class"] == "FlowFMTransformer"
-    assert about["format_version"] == 1
+    assert about["format_version"] == 2
     assert about["input"] == {"kind": "windows", "n_channels": 3, "n_timesteps": 32}
     assert about["parameters"] == windows.get_params()
     training = about["training"]
@@ -823,12 +823,18 @@ def test_cut_off_files(saved):
         load(saved)
 
 
-def test_a_newer_format_is_named(saved):
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [(b"3", r"format version 3.*Update skflowfm"), (b"1", r"version 1.*older.*again")],
+)
+def test_another_format_is_named(saved, other, message):
     content = saved.read_bytes()
-    newer = content.replace(b'"format_version":"1"', b'"format_version":"2"')
-    assert newer != content
-    saved.write_bytes(newer)
-    with pytest.raises(ModelFileError, match=r"format version 2.*Update skflowfm"):
+    changed = content.replace(
+        b'"format_version":"2"', b'"format_version":"' + other + b'"'
+    )
+    assert changed != content
+    saved.write_bytes(changed)
+    with pytest.raises(ModelFileError, match=message):
         load(saved)
 
 

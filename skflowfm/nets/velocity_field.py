@@ -90,8 +90,8 @@ class WindowVelocityField(nn.Module):
     velocity from a small head.
 
     A field that is told more of a window than it takes to know which one it is learns
-    to recite. So of z it sees the first ``n_seen`` components only, which are those
-    that are learned.
+    to recite. So of z it sees the first ``n_seen`` components only; the learned ones
+    come first.
 
     **Shape.** x_t (n, C, T + 2), t (n,), z (n, n_components); output like x_t.
 

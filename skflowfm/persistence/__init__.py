@@ -132,7 +132,7 @@ def load(
     Raises
     ------
     ModelFileError
-        If the file is cut off, damaged, something else or of a newer format, or if one
+        If the file is cut off, damaged, something else or of another format, or if one
         of the other arguments is needed.
     OSError
         If the file cannot be read.
@@ -206,7 +206,7 @@ def describe(path) -> dict:
     Raises
     ------
     ModelFileError
-        If the file is cut off, damaged, something else or of a newer format.
+        If the file is cut off, damaged, something else or of another format.
     OSError
         If the file cannot be read.
 

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 FORMAT = "skflowfm"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # since 2 the learned components of z come first
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000  # as in safetensors
 METADATA = "__metadata__"
@@ -188,7 +188,7 @@ def check_texts(path, header) -> dict:
 
 
 def check_version(path, texts) -> None:
-    """Raise on a format that is newer than this code, or none."""
+    """Raise on a format that is newer or older than this code's, or none."""
     version = texts.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 9):
         raise ModelFileError(
@@ -197,9 +197,15 @@ def check_version(path, texts) -> None:
         )
     if int(version) > FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} has format version {version}, but this skflowfm reads up to "
+            f"{path} has format version {version}, but this skflowfm reads "
             f"{FORMAT_VERSION}: a newer one wrote it, or the file is damaged. Update "
             "skflowfm."
+        )
+    if int(version) < FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {version}, but this skflowfm reads "
+            f"{FORMAT_VERSION}: an older one wrote it, whose encoder was another. "
+            "Train the model again, or load it with the skflowfm that wrote it."
         )
 
 
