@@ -87,11 +87,11 @@ class FlowFMTransformer(
         :class:`~skflowfm.nets.WindowVelocityField` or
         :class:`~skflowfm.nets.VectorVelocityField`.
     views : {"auto"}, callable or None, default="auto"
-        What the alignment compares. "auto" is a gentle augmentation (time warp,
-        mixed channels, jitter, masking; for tables, swapped features), a callable is
-        ``view(x, generator)`` on standardised tensors, None the row itself. Windows are
-        compared with views of similar windows as often as with their own. With views z
-        also gets a little noise on its way to the velocity field.
+        What the alignment compares. "auto" is a gentle augmentation (mixed channels,
+        jitter, masking; for tables, swapped features), a callable is
+        ``view(x, generator)`` on standardised tensors, None the row itself. A window is
+        compared with a view of one that is much like it. With views z also gets a
+        little noise on its way to the velocity field.
     alignment : float, default=1.0
         Weight of the agreement of two views (InfoNCE). Higher favours
         linear recognition over generation. For tables and your own encoder it only
