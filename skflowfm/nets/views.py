@@ -8,6 +8,7 @@ amplitude carry posture and intensity.
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..flow_matching import sample_source
 
@@ -41,6 +42,26 @@ def window_view(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(hidden[:, None], out.mean(dim=-1, keepdim=True), out)
 
 
+def stretched_window_view(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return :func:`window_view` of a part of each window, stretched to the whole.
+
+    A random 75 to 100 % of the time axis is kept. For an encoder without a stem: it
+    would find the other view of a row by details of their course, and learn little.
+
+    **Shape.** x: (n, C, T); output the same.
+    """
+    n, _, n_timesteps = x.shape
+    kept = _uniform((n, 1), 0.75, 1.0, generator)
+    start = _uniform((n, 1), 0.0, 1.0, generator) * (1 - kept)
+    step = torch.linspace(0, 1, n_timesteps, device=x.device)
+    at = 2 * (start + kept * step) - 1  # (n, T) in [-1, 1]
+    points = torch.stack([at, torch.zeros_like(at)], dim=-1)[:, None]  # (n, 1, T, 2)
+    stretched = F.grid_sample(
+        x[:, :, None], points, align_corners=True, padding_mode="border"
+    )
+    return window_view(stretched[:, :, 0], generator)
+
+
 def table_view(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return a copy in which a fifth of the features come from other rows.
 
@@ -59,3 +80,10 @@ def table_view(x: Tensor, generator: torch.Generator) -> Tensor:
     swap = _uniform(x.shape, 0.0, 1.0, generator) < 0.2
     noise = 0.05 * sample_source(tuple(x.shape), generator)
     return torch.where(swap, swapped, x) + noise
+
+
+def default_view(is_windows: bool, has_stem: bool):
+    """Return the view of windows, for an encoder on the stem or not, or of tables."""
+    if not is_windows:
+        return table_view
+    return window_view if has_stem else stretched_window_view
