@@ -177,6 +177,14 @@ def window_view_parts():
     """The default view with one of its parts taken out."""
     from skflowfm.nets import views
 
+    def fixed(low, high):
+        def uniform(shape, a, b, generator):
+            draw = original(shape, a, b, generator)
+            return torch.full_like(draw, high) if (a, b) == (low, high) else draw
+
+        original = views._uniform
+        return uniform
+
     def source_scaled(factor):
         def sample(shape, generator):
             return factor * original(shape, generator)
@@ -190,6 +198,7 @@ def window_view_parts():
 
     original = views._uniform
     return {
+        "view: no time warp": {"nets.views._uniform": fixed(0.9, 1.0)},
         "view: no mixing, shift, noise": {"nets.views.sample_source": source_scaled(0)},
         "view: no mask": {"nets.views._uniform": nothing_masked},
     }

@@ -32,7 +32,7 @@ from ._validation import (
     check_rows,
     seed_of,
 )
-from .nets.views import default_view
+from .nets.views import table_view, window_view
 from .persistence import Savable
 
 MAX_SUMMARY_ROWS = 2000
@@ -87,11 +87,11 @@ class FlowFMTransformer(
         :class:`~skflowfm.nets.WindowVelocityField` or
         :class:`~skflowfm.nets.VectorVelocityField`.
     views : {"auto"}, callable or None, default="auto"
-        What the alignment compares. "auto" is a gentle augmentation (mixed channels,
-        jitter, masking; for ``encoder`` also stretched time; for tables, swapped
-        features), a callable is ``view(x, generator)`` on standardised tensors, None
-        the row itself. Without ``encoder``, a window is compared with one like it. With
-        views z also gets a little noise on its way to the velocity field.
+        What the alignment compares. "auto" is a gentle augmentation (slight stretch,
+        mixed channels, jitter, masking; for tables, swapped features), a callable is
+        ``view(x, generator)`` on standardised tensors, None the row itself. Without
+        ``encoder``, a window is compared with a view of one like it. With views z also
+        gets a little noise on its way to the velocity field.
     alignment : float, default=1.0
         Weight of the agreement of two views (InfoNCE). Higher favours
         linear recognition over generation. For tables and your own encoder it only
@@ -400,7 +400,7 @@ class FlowFMTransformer(
             shape, d = " x ".join(map(str, rows.row_shape)), self.n_components_
             print(f"{len(rows)} rows of {shape}, {d} components, device {self.device_}")
         if budget.max_steps != 0:
-            auto = default_view(rows.is_windows, self.encoder is None)
+            auto = window_view if rows.is_windows else table_view
             view = auto if self.views == "auto" else self.views
             how = budget, seed, self.device_
             draw, index, held_out = prepare(
