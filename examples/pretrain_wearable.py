@@ -17,7 +17,8 @@ Scores are macro-F1 of each person over the classes that this person did, on peo
 whose windows no training has seen.
 
 A file needs the arrays X (n_windows, 3, n_timesteps) in g and sampling_rate in Hz.
-groups (the person of each window) is used if it is there; --evaluate needs it, and y.
+groups (the person of each window) is used if it is there; --evaluate needs it, of at
+least four people, and y.
 Windows are brought to 30 Hz and 10 s; files with shorter ones are left out.
 """
 

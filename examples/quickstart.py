@@ -10,8 +10,8 @@ it asks two questions, both judged on people that no training has seen:
     python examples/quickstart.py --data mine.npz    your own windows
 
 A file of your own needs the arrays X (n_windows, n_channels, n_timesteps), y (a label
-per window) and groups (the person or session of each window); classes, channels and
-sampling_rate are optional.
+per window) and groups (the person or session of each window, at least six); classes,
+channels and sampling_rate are optional.
 """
 
 import argparse

@@ -19,7 +19,14 @@ from ._resampling import (
     rows_to_add,
 )
 from ._sampler import FlowFMSampler
-from ._validation import check_count, check_length, check_rows, seed_of
+from ._validation import (
+    all_or_nothing,
+    check_count,
+    check_groups,
+    check_length,
+    check_rows,
+    seed_of,
+)
 
 
 def make_synthetic(
@@ -41,8 +48,9 @@ def make_synthetic(
     y : array-like of shape (n,), default=None
         Class labels.
     n_samples : int or dict, default=None
-        Number of *new* rows; a dict gives it per class and needs ``y``. None, without
-        ``sampling_strategy``, is as many as ``X`` has.
+        Number of *new* rows, in the proportions of ``y`` if that is given; a dict gives
+        it per class and needs ``y``. None, without ``sampling_strategy``, is as many as
+        ``X`` has.
     sampling_strategy : str, float, dict or callable, default=None
         Alternatively, imbalanced-learn's grammar of *totals wanted*, counting the rows
         that are there; see :class:`FlowFMSampler`. Needs ``y``.
@@ -62,7 +70,8 @@ def make_synthetic(
     ------
     ValueError
         If both ``n_samples`` and ``sampling_strategy`` are given, a count is negative
-        or below what is there, or a class has no row.
+        or below what is there, a class has no row, or rows per class are asked for
+        without ``y``.
 
     Examples
     --------
@@ -140,7 +149,12 @@ def check_amounts(amount):
 
 def _classifier_has(name):
     """Return a check for available_if: does the classifier offer ``name``?"""
-    return lambda self: hasattr(getattr(self, "classifier_", self.classifier), name)
+
+    def check(self):
+        classifier = getattr(self, "classifier_", self.classifier)
+        return hasattr(LogisticRegression if classifier is None else classifier, name)
+
+    return check
 
 
 class AugmentedClassifier(ClassifierMixin, BaseEstimator):
@@ -162,18 +176,19 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         number raises every class to that many times the size of the largest: 1
         balances, 2 also doubles, 0 adds nothing. A sequence is compared by
         cross-validation, 0 with it, and "auto" is (0, 1, 2, 4): the best is taken if
-        its gain exceeds its standard error, else nothing is added. That fits sampler
-        and classifier once more per fold; a sampler on a ``FrozenEstimator`` is cheap.
+        its gain exceeds its standard error, else nothing is added. In each fold that
+        fits the sampler once and the classifier once per amount; a sampler on a
+        ``FrozenEstimator`` is cheap.
     cv : int, default=5
-        Most folds of that comparison; as many as the rarest class has rows (groups), if
-        those are fewer.
+        Most folds of that comparison, at least 2; as many as the rarest class has rows
+        (groups), if those are fewer.
     random_state : int, RandomState, Generator or None, default=None
         Given, replaces the sampler's.
 
     Attributes
     ----------
     classifier_, sampler_
-        The fitted clones; ``sampler_`` is None where nothing was to be added.
+        The fitted clones; ``sampler_`` is None where an ``amount`` adds nothing.
     amount_ : float or None
         The amount that was added.
     amounts_ : DataFrame
@@ -183,6 +198,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         Class labels.
     n_synthetic_ : int
         How many rows were added in ``fit``.
+    row_shape_in_, n_features_in_, feature_names_in_
+        As :class:`FlowFMTransformer` has them.
 
     See Also
     --------
@@ -212,6 +229,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         self.cv = cv
         self.random_state = random_state
 
+    @all_or_nothing
     def fit(self, X, y, *, groups=None):
         """Add synthetic rows and fit the classifier on all.
 
@@ -242,8 +260,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
                 f"sampler must have a fit_resample method, got {sampler!r}. Use "
                 "FlowFMSampler or an over-sampler of imbalanced-learn."
             )
-        if groups is not None:
-            check_length("groups", groups, len(rows))
+        check_groups(groups, len(rows))
+        vars(self).pop("amounts_", None)
         self.sampler_ = clone(sampler)
         if self.random_state is not None and "random_state" in sampler.get_params():
             self.sampler_.set_params(random_state=seed_of(self.random_state))

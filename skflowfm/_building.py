@@ -7,6 +7,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from ._training import resolve_device
+from ._validation import check_count, check_number
 from .nets import (
     FeatureEncoder,
     JointModel,
@@ -38,6 +40,29 @@ def check_module(name, module):
                 f"{name} must not contain dropout, got {layer}: it draws from torch's "
                 "global generator, which fit never touches. Set its p to 0."
             )
+
+
+def check_parameters(estimator):
+    """Raise unless the parameters of a FlowFMTransformer can be used here."""
+    check_count("n_components", estimator.n_components, low=1)
+    check_count("max_steps", estimator.max_steps)
+    if estimator.max_time is not None:
+        check_number("max_time", estimator.max_time, 0, above=True)
+    check_number("alignment", estimator.alignment, 0)
+    check_number("validation_fraction", estimator.validation_fraction, 0, 1)
+    if not (estimator.views in ("auto", None) or callable(estimator.views)):
+        raise ValueError(
+            "views must be 'auto', None or a callable view(x, generator), got "
+            f"views={estimator.views!r}."
+        )
+    for name in ("encoder", "velocity_field"):
+        check_module(name, getattr(estimator, name))
+    resolve_device(estimator.device)
+    if torch.get_default_dtype() != torch.float32:
+        raise RuntimeError(
+            "skflowfm works in float32, got torch.get_default_dtype() == "
+            f"{torch.get_default_dtype()}. Call torch.set_default_dtype(torch.float32)."
+        )
 
 
 def check_n_components(n_components, row_shape):

@@ -24,9 +24,12 @@ from ._resampling import check_labels
 from ._training import place
 from ._validation import (
     Rows,
+    all_or_nothing,
     check_count,
+    check_groups,
     check_length,
     check_number,
+    check_present,
     check_rows,
     seed_of,
 )
@@ -162,18 +165,20 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         transformer stay those that others use; safest with few people. "full" trains
         it too. "scratch" does so without pretraining, to see what that is worth.
     C : float, default=1.0
-        Inverse strength of the penalty of the logistic regression on z, as in
+        Inverse strength of the penalty of the logistic regression on z, above 0, as in
         ``LogisticRegression``. Smaller is smoother, for few or doubtful labels.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss; "balanced" is inversely proportional to its
         frequency among the labelled rows.
     max_steps : int, default=None
-        Steps of fine-tuning, of 64 labelled rows each. None takes 20 passes, at least
-        500 steps and at most 2,000; they are quick, as the stem is not in them.
+        Steps of fine-tuning, at least 1, of 64 labelled rows each. None takes 20
+        passes, at least 500 steps and at most 2,000; they are quick, as the stem is not
+        in them.
     validation_fraction : float, default=0.1
-        Share of the labelled rows, or of whole groups if ``groups`` is given, on which
-        early stopping of fine-tuning watches the loss; they are not learned from. 0
-        switches it off, and it is off where it is fewer than 32 rows.
+        Share of the labelled rows, in [0, 1), on which early stopping of fine-tuning
+        watches the loss; they are not learned from. With ``groups`` as of
+        :class:`FlowFMTransformer`. 0 switches it off, and it is off where it is fewer
+        than 32 rows.
     random_state : int, RandomState, Generator or None, default=None
         Seeds fine-tuning, and a transformer that has none of its own.
     verbose : int, default=0
@@ -192,9 +197,10 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         How many rows had a label.
     history_ : DataFrame
         Of fine-tuning: a row per 50 steps with the losses.
-    n_steps_, stopped_by_ : int, str
-        What fine-tuning took, 0 with the strategy "head", and what ended it.
-    n_features_in_, feature_names_in_
+    n_steps_, stopped_by_ : int, str or None
+        What fine-tuning took and what ended it; with the strategy "head" 0 and None,
+        and ``history_`` is empty.
+    row_shape_in_, n_features_in_, feature_names_in_
         As :class:`FlowFMTransformer` has them.
 
     See Also
@@ -248,6 +254,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         self.random_state = random_state
         self.verbose = verbose
 
+    @all_or_nothing
     def fit(self, X, y, *, groups=None):
         """Pretrain if need be, fit the head, and fine-tune.
 
@@ -274,10 +281,10 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         self._check_parameters()
         check_number("C", self.C, 0, above=True)
         y = column_or_1d(y, warn=True)
+        check_present("y", y)
         rows = check_rows(self, X, reset=True, min_rows=2)
         check_length("y", y, len(rows))
-        if groups is not None:
-            groups = check_length("groups", groups, len(rows))
+        groups = check_groups(groups, len(rows))
         labelled = is_labelled(y)
         check_labels(y[labelled])
         self.classes_, codes = np.unique(y[labelled], return_inverse=True)

@@ -54,6 +54,12 @@ class Columns:
 
     def codes_of(self, X):
         """Return the frame with categories replaced by their number, or raise."""
+        n = None if self.like is None else self.like.shape[1]
+        if n is not None and np.shape(X)[1:] != (n,):
+            raise ValueError(
+                f"X must be a frame with the {n} columns of fit, got shape "
+                f"{np.shape(X)}."
+            )
         for k, categories in self.categories.items():
             dtype = X.dtypes.iloc[k] if hasattr(X, "columns") else None
             known = getattr(dtype, "categories", None)

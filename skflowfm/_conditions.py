@@ -6,10 +6,25 @@ import torch
 from ._finetuning import Labelled, logistic_head
 from ._generation import RepresentationDensity, device_of, represent
 from ._training import place
+from ._validation import check_rows
 from ._wide import evidence, widened
 
 STRENGTH = 1.0
 LITTLE = 0.5
+
+
+def checked_pool(sampler, X_unlabelled, y):
+    """Return a sampler's rows without labels, categories as codes, or None."""
+    if X_unlabelled is None:
+        return None
+    if y is None:
+        raise ValueError("X_unlabelled needs y; without y put all rows in X.")
+    try:
+        coded = sampler._columns.codes_of(X_unlabelled)
+        return check_rows(sampler, coded, reset=False)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"X_unlabelled: {error}") from None
 
 
 def density_of(transformer, rows, y, pool, seed):

@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ._generation import device_of
-from ._validation import Rows, check_length, check_rows
+from ._validation import Rows, check_groups, check_rows
 from .nets.length import LARGEST_RATIO, at_length
 from .persistence import load
 
@@ -62,7 +62,7 @@ def take_over(estimator, start, X, groups, seed, rate) -> Rows:
     ----------
     estimator : FlowFMTransformer
         Gets ``module_``, ``n_components_`` and what ``fit`` remembers of X; its module
-        is a copy unless it is ``start`` itself.
+        is a copy, so that a training which is interrupted spoils nothing.
     start : FlowFMTransformer
         Fitted.
     X : array-like
@@ -107,11 +107,10 @@ def take_over(estimator, start, X, groups, seed, rate) -> Rows:
             "skflowfm.datasets.resample_windows, and give that rate."
         )
     rows = check_rows(start, X, reset=False, min_rows=2, any_length=True)
-    if groups is not None:
-        check_length("groups", groups, len(rows))
+    check_groups(groups, len(rows))
     if start.row_shape_in_ != rows.row_shape:
         module = module_at(module, start.row_shape_in_, rows.row_shape)
-    elif start is not estimator:
+    else:
         module = copy.deepcopy(module)
     if rate is None and known is not None:
         warn_of_rate(f"a model of windows at {known:g} Hz", f"one of {known:g} Hz")
@@ -167,5 +166,5 @@ def warn_of_rate(situation, rate):
         "If it is another one, bring the windows there with "
         "skflowfm.datasets.resample_windows. Tell both fits their sampling_rate, and "
         "it is compared.",
-        stacklevel=4,
+        stacklevel=5,
     )

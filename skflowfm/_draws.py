@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ._positives import CachedViews, LiveViews
-from ._validation import check_length
+from ._validation import check_groups
 from .flow_matching import sample_source, sample_time
 from .nets import Stem
 
@@ -30,7 +30,8 @@ def hold_out(n_rows, fraction, groups, generator):
     fraction : float
         Share to hold out; nothing where that is fewer than 32 rows.
     groups : array-like of shape (n_rows,) or None
-        Whole groups are held out together.
+        Whole groups are held out together, at least one of them; where that is more
+        than half of the rows, the smallest, and nothing if that is, too.
     generator : torch.Generator
         Shuffles.
 
@@ -38,8 +39,7 @@ def hold_out(n_rows, fraction, groups, generator):
     -------
     index, held_out : Tensor of int
     """
-    if groups is not None:
-        groups = check_length("groups", groups, n_rows)
+    groups = check_groups(groups, n_rows)
     order = torch.randperm(n_rows, generator=generator)
     n_held_out = int(fraction * n_rows)
     if n_held_out < MIN_HELD_OUT:
@@ -49,19 +49,25 @@ def hold_out(n_rows, fraction, groups, generator):
     _, codes = np.unique(groups, return_inverse=True)
     codes = torch.from_numpy(codes)
     chosen = torch.randperm(int(codes.max()) + 1, generator=generator)
-    sizes = torch.bincount(codes)[chosen].cumsum(0)
-    n_groups = max(1, int((sizes <= n_held_out).sum()))
-    if n_groups == len(chosen):
+    sizes = torch.bincount(codes)
+    n_groups = max(1, int((sizes[chosen].cumsum(0) <= n_held_out).sum()))
+    chosen = chosen[:n_groups]
+    if sizes[chosen[0]] > n_rows / 2:
+        chosen = sizes.argmin()
+    out = torch.isin(codes[order], chosen)
+    if out.sum() > n_rows / 2:
         return order, order[:0]
-    out = torch.isin(codes[order], chosen[:n_groups])
     return order[~out], order[out]
 
 
 def pool(index, held_out, budget):
     """Return as many of the rows as a budget can use, so that its cost does not grow.
 
-    Every row is visited at least eight times, or there are at most 4,000 of them.
+    Every row is visited at least eight times, or there are at most 4,000 of them. One
+    pass, as ``partial_fit`` makes, takes all.
     """
+    if not budget.decay:
+        return index, held_out
     visits = (budget.max_steps or 0) * budget.batch_size
     size = max(MIN_POOL, visits // VISITS_PER_ROW)
     return index[:size], held_out[: max(MIN_HELD_OUT, size // 10)]

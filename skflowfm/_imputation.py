@@ -24,7 +24,7 @@ from ._generation import (
     in_blocks,
     source_rows,
 )
-from ._resampling import rows_like
+from ._resampling import cast_like, rows_like
 
 ROUNDS = 2
 
@@ -34,7 +34,12 @@ def numbers_of(X) -> np.ndarray:
     try:
         if isinstance(X, pd.DataFrame):
             return X.to_numpy(dtype=np.float64, na_value=np.nan)
-        return np.asarray(X, dtype=np.result_type(np.asarray(X).dtype, np.float32))
+        if np.ma.isMaskedArray(X):
+            X = X.astype(np.float64).filled(np.nan)
+        X = np.asarray(X)
+        if X.dtype.kind == "O":
+            return X.astype(np.float64)  # None becomes NaN
+        return X.astype(np.result_type(X.dtype, np.float32), copy=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"X must be numeric, NaN where a value is missing ({error})."
@@ -102,11 +107,11 @@ def complete(model, values: np.ndarray, seed: int, n_steps: int) -> np.ndarray:
 
     def block(x, known, x_0):
         x, known, x_0 = x.to(device), known.to(device), x_0.to(device)
-        truth = x
+        truth = x = model.standardise(x)
         for _ in range(ROUNDS):
-            z = model.encode(model.stem(model.standardise(x)))
+            z = model.encode(model.stem(x))
             x = one_round(model, truth, known, x_0, z, n_steps)
-        return x
+        return model.standardise.inverse(x)
 
     out = [torch.empty(0, *row_shape)]
     for start in range(0, len(rows), ROWS_AT_A_TIME):
@@ -117,14 +122,14 @@ def complete(model, values: np.ndarray, seed: int, n_steps: int) -> np.ndarray:
 
 
 def one_round(model, truth, known, x_t, z, n_steps):
-    """Solve once, and return the rows in the user's units."""
+    """Solve once, and return the rows, standardised as ``truth``."""
     for k in range(n_steps):
         t, after = k / n_steps, (k + 1) / n_steps
         v = model.velocity_field(x_t, x_t.new_full((len(x_t),), t), z)
         source, estimate = x_t - t * v, x_t + (1 - t) * v
-        x = model.standardise.inverse(model.coordinates.inverse(estimate))
+        x = model.coordinates.inverse(estimate)
         x = torch.where(known, truth, match(x, truth, known))
-        x_t = torch.lerp(source, model.coordinates(model.standardise(x)), after)
+        x_t = torch.lerp(source, model.coordinates(x), after)
     return x
 
 
@@ -150,5 +155,6 @@ def put_in(X, drawn: np.ndarray, known: np.ndarray):
         drawn = rows_like(drawn, X)
         drawn.index = X.index
         return X.where(known, drawn)
-    X = np.asarray(X)
-    return np.where(known, X, drawn).astype(X.dtype)
+    filled = np.array(X)
+    filled[~known] = cast_like(drawn, filled.dtype)[~known]
+    return filled

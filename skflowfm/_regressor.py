@@ -7,7 +7,26 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from ._classifier import FineTuned
 from ._finetuning import Labelled, regression_head
-from ._validation import check_length, check_rows, seed_of
+from ._validation import (
+    all_or_nothing,
+    check_groups,
+    check_length,
+    check_rows,
+    seed_of,
+)
+
+
+def check_resolved(y):
+    """Raise if float32, in which training works, cannot tell the numbers apart."""
+    largest, deviation = np.abs(y).max(), y.std()
+    if largest > np.finfo(np.float32).max or (
+        0 < deviation < 4 * np.spacing(np.float32(largest))
+    ):
+        raise ValueError(
+            "y must vary by more than float32 resolves, and be finite in it, got a "
+            f"deviation of {deviation:g} and values up to {largest:g} in size. "
+            "Subtract a constant, or divide by one, and undo it after predict."
+        )
 
 
 class FlowFMRegressor(RegressorMixin, FineTuned):
@@ -18,15 +37,14 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
     transformer : FlowFMTransformer, FrozenEstimator of one or path, default=None
         As in :class:`FlowFMClassifier`.
     strategy : {"head", "full", "scratch"}, default="head"
-        As in :class:`FlowFMClassifier`. The head is a ridge regression whose penalty is
-        chosen by leaving one row out.
+        As in :class:`FlowFMClassifier`, with weights that go n / (n + 400) of the way
+        to the trained ones, of n rows. The head is a ridge regression on z, whose
+        penalty is chosen by leaving one row out.
     max_steps : int, default=None
-        Steps of fine-tuning, of 64 rows each. None takes 20 passes, at least 500 steps
-        and at most 2,000.
+        Steps of fine-tuning, at least 1, of 64 rows each. None takes 20 passes, at
+        least 500 steps and at most 2,000.
     validation_fraction : float, default=0.1
-        Share of the rows, or of whole groups if ``groups`` is given, on which
-        early stopping of fine-tuning watches the loss; they are not learned from. 0
-        switches it off, and it is off where it is fewer than 32 rows.
+        As in :class:`FlowFMClassifier`.
     random_state : int, RandomState, Generator or None, default=None
         Seeds fine-tuning, and a transformer that has none of its own.
     verbose : int, default=0
@@ -40,9 +58,10 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
         Numbers from representations.
     history_ : DataFrame
         Of fine-tuning: a row per 50 steps with the losses.
-    n_steps_, stopped_by_ : int, str
-        What fine-tuning took, 0 with the strategy "head", and what ended it.
-    n_features_in_, feature_names_in_
+    n_steps_, stopped_by_ : int, str or None
+        What fine-tuning took and what ended it; with the strategy "head" 0 and None,
+        and ``history_`` is empty.
+    row_shape_in_, n_features_in_, feature_names_in_
         As :class:`FlowFMTransformer` has them.
 
     See Also
@@ -51,8 +70,12 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
 
     Notes
     -----
+    Every row needs a number; -1 is one. To use rows without, pretrain a transformer on
+    all rows and pass it in a ``FrozenEstimator``.
+
     Predictions are float32, which has seven digits. Subtract an offset that is large
-    beside what varies, a year or a time stamp, from ``y`` before.
+    beside what varies, a year or a time stamp, from ``y`` before; ``fit`` asks for it
+    where nothing would be left.
 
     Examples
     --------
@@ -86,6 +109,7 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
         self.random_state = random_state
         self.verbose = verbose
 
+    @all_or_nothing
     def fit(self, X, y, *, groups=None):
         """Pretrain if need be, fit the head, and fine-tune.
 
@@ -113,8 +137,8 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         rows = check_rows(self, X, reset=True, min_rows=2)
         check_length("y", y, len(rows))
-        if groups is not None:
-            groups = check_length("groups", groups, len(rows))
+        groups = check_groups(groups, len(rows))
+        check_resolved(y)
         seed = seed_of(self.random_state)
         target = torch.from_numpy(y.astype(np.float32))
         weight = torch.ones(len(rows))

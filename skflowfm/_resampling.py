@@ -8,7 +8,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from ._validation import check_length
+from ._validation import check_length, check_present
 
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
 
@@ -21,6 +21,7 @@ def check_labels(y):
         y = column = column_or_1d(y, warn=True)
     if column.dtype.kind == "f":
         assert_all_finite(column, input_name="y")
+    check_present("y", column)
     class_counts(column)
     return y
 
@@ -159,7 +160,9 @@ def cast_like(new: np.ndarray, like: np.dtype) -> np.ndarray:
     """Return float32 rows in another dtype; integers are rounded and kept in range."""
     if like.kind in "iu":
         info = np.iinfo(like)
-        return np.clip(np.rint(new.astype(np.float64)), info.min, info.max).astype(like)
+        high = float(info.max)
+        high = high if int(high) <= info.max else np.nextafter(high, 0)
+        return np.clip(np.rint(new.astype(np.float64)), info.min, high).astype(like)
     if like.kind == "b":
         return new > 0.5
     if like == np.float16:
@@ -188,7 +191,7 @@ def rows_like(new: np.ndarray, X):
             elif isinstance(dtype, np.dtype):
                 values = cast_like(values, dtype)
             elif pd.api.types.is_integer_dtype(dtype):
-                values = np.rint(values)
+                values = cast_like(values, np.dtype(dtype.numpy_dtype))
             elif pd.api.types.is_bool_dtype(dtype):
                 values = values > 0.5
             columns[k] = pd.Series(values).astype(dtype)
@@ -227,6 +230,7 @@ def labels_of(counts: dict, classes: np.ndarray) -> np.ndarray:
 
 def codes_of(y, classes: np.ndarray) -> np.ndarray:
     """Return the position in ``classes`` of each label, or raise for an unknown one."""
+    check_present("y", y)
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
         raise ValueError(

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._columns import Columns, as_codes
-from ._conditions import density_of
+from ._conditions import checked_pool, density_of
 from ._generation import ROWS_AT_A_TIME, decode, represent
 from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
 from ._onnx import Exportable
@@ -27,6 +27,7 @@ from ._resampling import (
 from ._steps import check_quality, choose_stop, steps_of
 from ._validation import (
     Rows,
+    all_or_nothing,
     check_bounds,
     check_count,
     check_number,
@@ -50,11 +51,12 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
     Parameters
     ----------
     transformer : FlowFMTransformer, FrozenEstimator of one or path, default=None
-        Trained in ``fit`` on all rows; within ``sklearn.frozen.FrozenEstimator`` it is
-        used as it is, as is one loaded from a path. None is ``FlowFMTransformer()``.
+        Cloned and trained in ``fit`` on all rows, also if it was fitted before; within
+        ``sklearn.frozen.FrozenEstimator`` it is used as it is, as is one loaded from a
+        path. None is ``FlowFMTransformer()``.
     quality : {"fast", "balanced", "high"} or int, default="balanced"
-        How often the velocity field is evaluated for each row: 4, 8 or 32 times, or at
-        most this number. Cost is proportional to it.
+        At most how often the velocity field is evaluated for each row: 4, 8 or 32
+        times, or this number. Cost is proportional to it.
     solver : {"auto", "euler", "midpoint", "rk4"}, default="auto"
         How the evaluations are spent. "auto" finds out in ``fit`` where to stop and
         take the field's estimate of the row: at ``stop_``, where windows of ``X``,
@@ -81,6 +83,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         With ``solver="auto"``, the time where solving stops: 1 is the end.
     classes_ : ndarray or None
         Classes seen in ``fit``; None without labels.
+    row_shape_in_, n_features_in_, feature_names_in_
+        As :class:`FlowFMTransformer` has them.
     n_synthetic_ : int
         After ``fit_resample``: how many rows were added; they come last.
     is_synthetic_ : ndarray of bool
@@ -98,10 +102,12 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
 
     Notes
     -----
-    Sample i depends on the seed and i only: ``sample(100)`` is the first hundred of
-    ``sample(1000)``, to the byte. Classes of fewer than six rows per component (or 20)
-    get points in z between or near their rows, not a flow; one row is
-    enough. Synthetic rows are not anonymous: nothing here is a privacy guarantee.
+    Of one fitted sampler, sample i depends on the seed, its class and i only:
+    ``sample(100)`` is the first hundred of ``sample(1000)``, to the byte. Classes of
+    fewer than ``6 * n_components_`` rows (1,536 by default, never fewer than 20) get
+    points in z between or near their rows, not a flow; one row is enough. Without
+    labels all rows are one class. Synthetic rows are not anonymous: nothing here is a
+    privacy guarantee.
 
     As it has ``fit_resample`` and no ``transform``, it is a step of imbalanced-learn's
     ``Pipeline``, which resamples within training folds only.
@@ -141,6 +147,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         self.bounds = bounds
         self.random_state = random_state
 
+    @all_or_nothing
     def fit(self, X, y=None, *, groups=None, X_unlabelled=None):
         """Train the transformer unless it is frozen, then fit q(z) or q(z | y).
 
@@ -162,12 +169,17 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         Returns
         -------
         self : FlowFMSampler
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad parameters or rows, and ``X_unlabelled`` without ``y``.
         """
         n_evaluations = check_quality(self.quality, self.solver)
         self._columns = Columns(X)
         coded = check_rows(self, as_codes(X), reset=True)
         y = checked_labels(y, len(coded))
-        n, pool = len(coded), self._pool(X_unlabelled, y)
+        n, pool = len(coded), checked_pool(self, X_unlabelled, y)
         if pool is not None:
             coded = Rows(np.concatenate([coded.array, pool.array]))
             X = like_frame(coded.array, X)
@@ -182,17 +194,16 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             self.stop_ = choose_stop(learned.module_, rows, n_evaluations, seed)
         return self
 
+    @all_or_nothing
     def fit_condition(self, X, y=None, *, X_unlabelled=None):
-        """Fit q(z) or q(z | y) anew; no network is trained on rows.
-
-        For labels that come after training, are corrected or change.
+        """Fit q(z) or q(z | y) anew, for other labels; no network is trained on rows.
 
         Parameters
         ----------
         X : array-like with rows as in ``fit``
-            Labelled rows; need not be those of ``fit``.
+            Need not be those of ``fit``.
         y : array-like of shape (n,), default=None
-            Their labels, which replace those of ``fit``.
+            Their labels, in place of those of ``fit``.
         X_unlabelled : array-like with rows as in ``fit``, default=None
             As in ``fit``, but may stay on disk; a row of ``X`` in it counts twice.
 
@@ -203,7 +214,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         check_is_fitted(self)
         rows = self._rows(X)
         y = checked_labels(y, len(rows))
-        learned, pool = self.transformer_, self._pool(X_unlabelled, y)
+        learned, pool = self.transformer_, checked_pool(self, X_unlabelled, y)
         pool, seed = pool and self._spread(pool), seed_of(self.random_state)
         self._density, self.classes_ = density_of(learned, rows, y, pool, seed)
         return self
@@ -234,7 +245,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         Raises
         ------
         ValueError
-            For a class that ``fit`` never saw, or labels when ``fit`` had none.
+            For a class that ``fit`` never saw, labels when ``fit`` had none, a negative
+            count, or both ``y`` and ``class_counts``.
         """
         check_is_fitted(self)
         if y is not None and class_counts is not None:
@@ -292,8 +304,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         X_a, X_b : array-like with rows as in ``fit``, equally many
             Where each way starts and ends.
         n_samples : int, default=5
-            Rows on each way, at equal distances in z; the first is a draw from the
-            representation of ``X_a`` and the last from that of ``X_b``.
+            Rows on each way, at least 2, at equal distances in z: the first is a draw
+            from the representation of ``X_a``, the last from that of ``X_b``.
         random_state : int, RandomState, Generator or None, default=None
             As in :meth:`sample`.
 
@@ -334,6 +346,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         X_filled : like ``X``
             A copy; known values are exactly those of ``X``. A draw has a larger squared
             error than an average of draws, and the spectra that the average lacks.
+            Takes ``quality`` steps of two evaluations each, whatever ``solver`` is.
         """
         check_is_fitted(self)
         n_evaluations = check_quality(self.quality, self.solver)
@@ -347,13 +360,15 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         drawn = complete(self.transformer_.module_, values, seed, n_evaluations)
         return put_in(X, self._finished(drawn), known)
 
+    @all_or_nothing
     def fit_resample(self, X, y, *, groups=None, X_unlabelled=None):
         """Fit, and return ``X`` and ``y`` followed by new rows.
 
         Parameters
         ----------
         X : array-like or DataFrame
-            Rows; come back first and unchanged, in the same dtype and container.
+            Rows; come back first and unchanged, in the same dtype and container (a
+            frame's index is numbered anew).
         y : array-like of shape (n,)
             Class labels.
         groups, X_unlabelled : array-like, default=None
@@ -368,8 +383,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         wanted = rows_to_add(self.sampling_strategy, y)
         self.fit(X, y, groups=groups, X_unlabelled=X_unlabelled)
         y_new = labels_of(wanted, self.classes_)
-        codes, seed = codes_of(y_new, self.classes_), seed_of(self.random_state)
-        codes = torch.from_numpy(codes)
+        codes = torch.from_numpy(codes_of(y_new, self.classes_))
+        seed = seed_of(self.random_state)
         z = self._density.draw(codes, seed)
         X_new = self._decode(z, seed)
         parents = self._density.parents(z, codes).numpy()
@@ -377,23 +392,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         self.is_synthetic_ = np.arange(len(y) + len(y_new)) >= len(y)
         self.parent_indices_ = np.concatenate([np.arange(len(y)), parents])
         X = as_container(X)
-        return (
-            append_rows(X, rows_like(X_new, X)),
-            append_rows(y, labels_like(y_new, y)),
-        )
-
-    def _pool(self, X_unlabelled, y):
-        """Return the rows without labels, categories as codes, or None."""
-        if X_unlabelled is None:
-            return None
-        if y is None:
-            raise ValueError("X_unlabelled needs y; without y put all rows in X.")
-        try:
-            coded = self._columns.codes_of(X_unlabelled)
-            return check_rows(self, coded, reset=False)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"X_unlabelled: {error}") from None
+        X_all = append_rows(X, rows_like(X_new, X))
+        return X_all, append_rows(y, labels_like(y_new, y))
 
     def _check_labelled(self, name):
         if self.classes_ is None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from ._generation import Steps, decode, represent
+from ._generation import Steps, decode, device_of, represent
 from ._validation import check_count
 from .ode import SOLVERS
 
@@ -75,10 +75,14 @@ def choose_stop(model, rows, n_evaluations: int, seed: int) -> float:
     index = torch.linspace(0, len(rows) - 1, min(len(rows), ROWS_FOR_STOP)).long()
     some = rows[index]
     z = represent(model, some)
-    wanted = mean_log_spectrum(some)
+
+    def spectrum(x):
+        return mean_log_spectrum(model.standardise(x.to(device_of(model))).cpu())
+
+    wanted = spectrum(some)
     distance = []
     for stop in STOPS:
         steps = steps_of(n_evaluations, "auto", stop)
         drawn = decode(model, z, rows.row_shape, seed, steps)
-        distance.append((mean_log_spectrum(drawn) - wanted).abs().mean())
+        distance.append((spectrum(drawn) - wanted).abs().mean())
     return STOPS[int(torch.stack(distance).argmin())]

@@ -31,6 +31,8 @@ def resolve_device(device) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         resolved = torch.device(device)
+        if resolved.type == "meta":
+            raise TypeError("it holds no numbers")
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(

@@ -11,7 +11,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from ._building import build_model, check_module, check_n_components
+from ._building import build_model, check_n_components, check_parameters
 from ._continuing import fitted_model, take_over
 from ._draws import hold_out, ignore, prepare, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
@@ -26,8 +26,9 @@ from ._training import (
     train_jointly,
 )
 from ._validation import (
+    all_or_nothing,
     check_components,
-    check_count,
+    check_groups,
     check_number,
     check_rows,
     seed_of,
@@ -71,14 +72,15 @@ class FlowFMTransformer(
     Parameters
     ----------
     n_components : int, default=None
-        Size of the representation. None takes 256, or four thirds of the number of
-        values of a row if that is less. A quarter of it, with half of the variance
-        (less below 500 rows), is learned; the rest are principal components of the
-        features below. More keeps more detail and costs little time; with few labels
+        Size of the representation, at most four thirds of the number of values of a
+        row. None takes that, or 256 if less; with ``encoder``, what it returns. A
+        quarter of it, with half of the variance (less below 500 rows), is learned, the
+        rest are principal components of the features below; of an encoder of your own
+        all is learned. More keeps more detail and costs little time; with few labels
         downstream, fewer is safer.
     encoder : nn.Module, default=None
         Maps standardised rows to (n, n_components); cloned with its weights, for
-        example a :class:`~skflowfm.nets.ConvEncoder`. None builds a
+        example a :class:`~skflowfm.nets.ConvEncoder`; without dropout. None builds a
         :class:`~skflowfm.nets.FeatureEncoder` on a fixed
         :class:`~skflowfm.nets.Stem` (for tables, on principal components).
     velocity_field : nn.Module, default=None
@@ -90,31 +92,35 @@ class FlowFMTransformer(
         What the alignment compares. "auto" is a gentle augmentation (slight stretch,
         mixed channels, jitter, masking; for tables, swapped features), a callable is
         ``view(x, generator)`` on standardised tensors, None the row itself. Without
-        ``encoder``, a window is compared with a view of one like it. With views z also
-        gets a little noise on its way to the velocity field.
+        ``encoder``, a window (or its view) is compared with one like it. With views z
+        also gets a little noise on its way to the velocity field.
     alignment : float, default=1.0
-        Weight of the agreement of two views (InfoNCE). Higher favours
+        Weight of the agreement of two views (InfoNCE), 0 or more. Higher favours
         linear recognition over generation. For tables and your own encoder it only
-        spreads rows apart where ``views=None``. ``views=None, alignment=0`` is exactly
-        the published loss.
+        spreads rows apart where ``views=None``. ``views=None, alignment=0`` leaves the
+        published loss, with the coordinates and times of docs/theory.md.
     max_steps : int, default=None
         Most steps, of 64 rows each; with early stopping the velocity field takes half
         as many again. None is 60 passes over the rows, at least 400 steps (tables:
-        200), at most 1,000, unless ``max_time`` is given; 0 trains nothing.
+        200), at most 1,000, unless ``max_time`` is given; 0 trains nothing. Of more
+        windows than the steps visit eight times (8,000 for 1,000 steps, never fewer
+        than 4,000) a random part is used; more steps use more.
     max_time : float, default=None
         Most seconds of training, above 0; whichever of the two is spent first. Results
-        under a time limit depend on the machine's speed.
+        under a time limit depend on the machine's speed. Without ``max_steps`` it uses
+        4,000 windows.
     validation_fraction : float, default=0.1
-        Share of the rows, or of whole groups if ``groups`` is given, on which early
-        stopping watches the flow loss, for the encoder: the velocity field goes on. 0
-        switches it off, and it is off where it is fewer than 32 rows.
+        Share of the rows, in [0, 1), on which early stopping watches the flow loss, for
+        the encoder: the velocity field goes on. With ``groups`` it is whole groups of
+        that many rows at most, or one if that has more (but not more than half of
+        all). 0 switches it off, and it is off where it is fewer than 32 rows.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous fit's weights and scaling.
     device : str, default="auto"
         "auto" is CUDA, else MPS, else CPU; or any device name of torch.
     random_state : int, RandomState, Generator or None, default=None
-        Seeds initialisation, batches, views, source draws and ``inverse_transform``.
-        None takes entropy from the system.
+        Seeds all that is random, ``inverse_transform`` and ``score_samples`` too. None
+        takes entropy from the system.
     verbose : int, default=0
         1 prints a line that is updated with steps, losses and time left.
 
@@ -125,14 +131,19 @@ class FlowFMTransformer(
     n_components_, sampling_rate_ : int, float or None
         Size of the representation; rate of the windows, if known.
     history_ : DataFrame
-        A row per 50 steps: step, seconds, mean losses in training and held out.
+        A row per 50 steps: step, seconds, mean losses in training and held out. Where
+        rows were held out, those of the velocity field alone follow: they count on from
+        the encoder's best round, and nothing is held out in them.
     health_ : dict
         ``effective_rank``, ``component_std``, ``flow_loss_by_time`` (five bands of t)
         and ``left_open`` (how little of a row z determines, 0 to 1): a readout that
         needs no labels.
     n_steps_, fit_seconds_, stopped_by_ : int, float, str
-        What training took; "max_steps", "max_time" or "early_stopping", which ended
-        that of the encoder.
+        What training took, the velocity field's steps (of all calls, after
+        ``partial_fit``); "max_steps", "max_time" or "early_stopping", which ended that
+        of the encoder.
+    seed_, row_shape_in_ : int, tuple
+        Seed of the fit; shape of one row.
     device_ : str
         Where the model was trained and runs.
     n_features_in_, feature_names_in_
@@ -221,6 +232,7 @@ class FlowFMTransformer(
         model = fitted_model(os.fspath(path), cls, "path")
         return model.set_params(warm_start=True)
 
+    @all_or_nothing
     def fit(self, X, y=None, *, groups=None, init=None, sampling_rate=None):
         """Train the joint model on the rows of ``X``.
 
@@ -248,12 +260,12 @@ class FlowFMTransformer(
 
         Raises
         ------
-        ValueError, TypeError
-            For bad parameters, and for data that are empty, not finite, ragged, sparse,
-            complex, of more than three dimensions, in a MultiIndex frame, or not of
-            the kind that ``init`` was fitted on.
+        ValueError, TypeError, NotFittedError
+            For bad parameters, an unfitted ``init``, and for data that are empty, not
+            finite, ragged, sparse, complex, of more than three dimensions, in a
+            MultiIndex frame, or not of the kind that ``init`` was fitted on.
         """
-        self._check_parameters()
+        check_parameters(self)
         if sampling_rate is not None:
             check_number("sampling_rate", sampling_rate, 0, above=True)
         seed = seed_of(self.random_state)
@@ -261,6 +273,7 @@ class FlowFMTransformer(
             init = self
         if init is None:
             rows = check_rows(self, X, reset=True, min_rows=2)
+            groups = check_groups(groups, len(rows))
         else:
             init = fitted_model(init, FlowFMTransformer, "init")
             rows = take_over(self, init, X, groups, seed, sampling_rate)
@@ -274,12 +287,14 @@ class FlowFMTransformer(
         self._train(rows, groups, budget, seed)
         return self
 
+    @all_or_nothing
     def partial_fit(self, X, y=None, *, groups=None):
         """Train for one pass over ``X``, going on from where the model is.
 
         The first call learns scaling and builds the model as ``fit`` does; later ones
         keep both and use a constant learning rate. ``max_steps`` and ``max_time`` are
         not used, and nothing is held out. z rotates: refit what stands on it.
+        ``history_`` and ``health_`` are of the last call.
 
         Parameters
         ----------
@@ -290,9 +305,10 @@ class FlowFMTransformer(
         -------
         self : FlowFMTransformer
         """
-        self._check_parameters()
+        check_parameters(self)
         first = not hasattr(self, "module_")
         rows = check_rows(self, X, reset=first, min_rows=2)
+        check_groups(groups, len(rows))
         seed = seed_of(self.random_state)
         if first:
             self._build(rows, seed)
@@ -363,22 +379,6 @@ class FlowFMTransformer(
         check_is_fitted(self)
         rows = check_rows(self, X, reset=False)
         return score(self.module_, rows, self.seed_).numpy()
-
-    def _check_parameters(self):
-        check_count("n_components", self.n_components, low=1)
-        check_count("max_steps", self.max_steps)
-        if self.max_time is not None:
-            check_number("max_time", self.max_time, 0, above=True)
-        check_number("alignment", self.alignment, 0)
-        check_number("validation_fraction", self.validation_fraction, 0, 1)
-        if not (self.views in ("auto", None) or callable(self.views)):
-            raise ValueError(
-                "views must be 'auto', None or a callable view(x, generator), got "
-                f"views={self.views!r}."
-            )
-        for name in ("encoder", "velocity_field"):
-            check_module(name, getattr(self, name))
-        resolve_device(self.device)
 
     def _build(self, rows, seed):
         """Make the untrained model; sets module_ and what describes it."""

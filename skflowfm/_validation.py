@@ -1,5 +1,6 @@
 """Arrays and frames in: what is accepted, how it is read, what the errors say."""
 
+import functools
 import operator
 from collections.abc import Iterator
 from numbers import Integral
@@ -10,6 +11,22 @@ import torch
 from sklearn.utils.validation import check_array, validate_data
 
 CHUNK = 4096
+
+
+def all_or_nothing(method):
+    """Return a method that leaves the object as it was if it raises."""
+
+    @functools.wraps(method)
+    def attempt(self, *args, **kwargs):
+        before = dict(vars(self))
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:  # an interrupt, too, must not mix two fits
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return attempt
 
 
 class Rows:
@@ -46,18 +63,29 @@ class Rows:
             yield slice(start, min(start + CHUNK, len(self)))
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the smallest and largest value per channel or feature, as float32."""
+        """Return the smallest and largest value per channel or feature.
+
+        As float32, rounded inwards, so that nothing between them is beyond the data.
+        """
         axis = (0, 2) if self.is_windows else 0
         shape = (-1, 1) if self.is_windows else (-1,)
         parts = [self.array[part] for part in self.chunks()]
         low = np.min([part.min(axis=axis) for part in parts], axis=0)
         high = np.max([part.max(axis=axis) for part in parts], axis=0)
-        return tuple(m.astype(np.float32).reshape(shape) for m in (low, high))
+        bounds = []
+        for values, inwards in ((low, np.inf), (high, -np.inf)):
+            rounded = values.astype(np.float32)
+            beyond = rounded < values if inwards > 0 else rounded > values
+            towards = np.nextafter(rounded, np.float32(inwards))
+            bounds.append(np.where(beyond, towards, rounded).reshape(shape))
+        low, high = bounds
+        return np.minimum(low, high), high  # a constant may lie between two float32
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean and standard deviation per channel or feature.
 
-        A channel that is constant to float32 precision gets deviation 1.
+        A channel that is constant to float32 precision gets deviation 1, or the
+        distance of neighbouring numbers of that precision if that is more.
         """
         axis = (0, 2) if self.is_windows else 0
         parts = [self.array[part].astype(np.float64) for part in self.chunks()]
@@ -71,7 +99,9 @@ class Rows:
             mean, variance = parts[0].mean(axis=axis), parts[0].var(axis=axis)
         deviation = np.sqrt(variance)
         constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
-        deviation = np.where(constant, 1.0, deviation)
+        spacing = np.spacing(np.abs(mean).astype(np.float32))
+        least = np.maximum(np.maximum(spacing, deviation), 1.0)
+        deviation = np.where(constant, least, deviation)
         shape = (-1, 1) if self.is_windows else (-1,)
         return tuple(
             torch.from_numpy(m.astype(np.float32)).reshape(shape)
@@ -106,10 +136,11 @@ def check_rows(
             f"(n_samples, n_features), got {array.ndim} dimensions, "
             f"X.shape={array.shape}. Reshape it so that each row is one window."
         )
-    if array.ndim == 3 and array.shape[2] == 0:
+    if array.ndim == 3 and 0 in array.shape[1:]:
         raise ValueError(
-            "X must have at least 1 time step per window, got 0 time step(s), "
-            f"X.shape={array.shape}. Cut longer windows."
+            "X must have at least 1 channel and 1 time step per window, got "
+            f"{array.shape[1]} channel(s) and {array.shape[2]} time step(s), "
+            f"X.shape={array.shape}. X is (n_windows, n_channels, n_timesteps)."
         )
     rows = Rows(array)
     check_finite(rows)
@@ -168,6 +199,18 @@ def reject_unreadable(X) -> None:
                 "X must be windows of equal length, got a ragged list "
                 f"({error}). Cut or resample them to one length first."
             ) from None
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            "X must have no masked values. Fill them, or make windows without them "
+            "with skflowfm.datasets.sliding_windows(max_gap=)."
+        )
+    types = getattr(X, "dtypes", None)
+    types = [getattr(X, "dtype", None)] if types is None else types
+    if times := [str(t) for t in types if getattr(t, "kind", "") in ("M", "m")]:
+        raise TypeError(
+            f"X must be numeric, got dates or durations ({times[0]}). Turn them into "
+            "numbers, such as hours since the start, or leave them out."
+        )
     kind, ndim = getattr(getattr(X, "dtype", None), "kind", ""), getattr(X, "ndim", 0)
     if kind == "O" and ndim >= 3:
         raise TypeError(
@@ -209,7 +252,8 @@ def check_number(
 ) -> None:
     """Raise unless ``value`` is a real number in [low, high), ``above`` without low."""
     try:
-        inside = low <= float(value) < high and not (above and float(value) == low)
+        number = float("nan" if isinstance(value, (str, bytes)) else value)
+        inside = low <= number < high and not (above and number == low)
     except (TypeError, ValueError):
         inside = False
     if not inside:
@@ -237,7 +281,8 @@ def check_bounds(bounds, rows: Rows):
     shape = (-1, 1) if rows.is_windows else (-1,)
     n = rows.row_shape[0]
     try:
-        low, high = (np.asarray(side, dtype=np.float32) for side in bounds)
+        with np.errstate(over="ignore"):  # beyond float32 there is no bound
+            low, high = (np.asarray(side, dtype=np.float32) for side in bounds)
         good = all(side.shape in ((), (n,)) for side in (low, high))
         good = good and bool((low <= high).all())  # not so for NaN
     except (TypeError, ValueError):
@@ -261,6 +306,25 @@ def check_length(name: str, values, n: int) -> np.ndarray:
             f"{values.shape}."
         )
     return values
+
+
+def check_groups(groups, n: int):
+    """Return ``groups`` as an array of length ``n`` without gaps, None as it is."""
+    if groups is None:
+        return None
+    groups = check_length("groups", groups, n)
+    check_present("groups", groups)
+    return groups
+
+
+def check_present(name: str, values) -> None:
+    """Raise if a label or group is missing."""
+    missing = np.flatnonzero(pd.isna(np.asarray(values)))
+    if len(missing):
+        raise ValueError(
+            f"{name} must have no missing value, got {len(missing)}, the first at "
+            f"index {missing[0]}. Leave these rows out, or name what is unknown."
+        )
 
 
 def check_components(estimator, Z, n_components: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 
 from skflowfm import (
     AugmentedClassifier,
@@ -154,3 +155,9 @@ def test_windows_through_a_pipeline():
     model = AugmentedClassifier(inner, quick()).fit(X, y)
     assert model.n_synthetic_ == 30
     assert model.predict(X).shape == (50,)
+
+
+def test_the_default_classifier_has_probabilities_before_it_is_fitted():
+    assert hasattr(AugmentedClassifier(), "predict_proba")
+    assert hasattr(AugmentedClassifier(), "decision_function")
+    assert not hasattr(AugmentedClassifier(LinearSVC()), "predict_proba")

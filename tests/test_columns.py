@@ -133,3 +133,9 @@ def test_bad_input(sampler, X):
         frozen.sample_like(plain.assign(size=pd.Categorical(plain["size"] > 0)))
     with pytest.raises(ValueError, match="NaN"):
         FlowFMSampler().fit(X.assign(colour=X["colour"].where(X["size"] > 0)))
+
+
+def test_a_frame_that_lacks_a_column_is_refused_by_the_number_of_columns():
+    frame = pd.DataFrame({"a": [0.0, 1.0], "b": pd.Categorical(["x", "y"])})
+    with pytest.raises(ValueError, match="the 2 columns of fit"):
+        Columns(frame).codes_of(frame[["a"]])

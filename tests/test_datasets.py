@@ -472,3 +472,10 @@ FRAME = pd.DataFrame({"x": np.zeros(10), "label": ["walk"] * 10})
 def test_windows_errors(recording, kwargs, error, message):
     with pytest.raises(error, match=message):
         sliding_windows(recording, **{"n_timesteps": 5, **kwargs})
+
+
+def test_masked_samples_of_a_recording_are_gaps():
+    recording = np.ma.masked_equal(np.r_[np.arange(7), -9999, np.arange(8, 20)], -9999)
+    assert sliding_windows(recording, 5).start.tolist() == [0, 10, 15]
+    bridged = sliding_windows(recording, 5, max_gap=1).X[:, 0]
+    np.testing.assert_array_equal(bridged.ravel(), np.arange(20))

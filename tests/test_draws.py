@@ -9,6 +9,7 @@ from skflowfm import FlowFMTransformer
 from skflowfm._draws import (
     MIN_POOL,
     VISITS_PER_ROW,
+    hold_out,
     ignore,
     pool,
     private_generator,
@@ -50,6 +51,32 @@ def test_a_pool_is_what_the_budget_can_visit(max_steps, expected):
     assert len(kept) == expected
     assert len(watched) <= len(held_out)
     assert torch.equal(kept, index[:expected])
+
+
+def test_one_pass_takes_every_row():
+    index = torch.arange(10_000)
+    kept, _ = pool(index, index[:0], Budget(157, None, 64, decay=False))
+    assert torch.equal(kept, index)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([60] * 10, 60),
+        ([300, 300], 300),
+        ([590, 110], 110),
+        ([700], 0),
+        ([40, 660], 40),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_whole_groups_of_at_most_half_of_the_rows_are_held_out(sizes, expected, seed):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    generator = private_generator(seed)
+    index, held_out = hold_out(len(groups), 0.1, groups, generator)
+    assert len(held_out) == expected
+    assert not set(groups[index]) & set(groups[held_out])
+    assert sorted([*index.tolist(), *held_out.tolist()]) == list(range(len(groups)))
 
 
 def test_cached_views_are_features_of_views_of_that_row(model, rows):

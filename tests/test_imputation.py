@@ -177,3 +177,39 @@ def test_the_representation_is_found_again_from_the_filled_row():
     assert torch.equal(seen[0][:3], torch.tensor([[1.0, 0.0]] * 3))
     assert (seen[1][:3, 1] != 0).all()
     assert (drawn[:, 0] == 1).all()
+
+
+def test_large_integers_that_are_known_stay():
+    X = np.random.default_rng(0).integers(2**60, 2**61, (60, 3))
+    transformer = FlowFMTransformer(max_steps=0, random_state=0)
+    sampler = FlowFMSampler(transformer, quality=1, random_state=0).fit(X)
+    np.testing.assert_array_equal(sampler.impute(X), X)
+
+
+@pytest.mark.parametrize("gap", ["masked", "None"])
+def test_masked_cells_and_none_are_gaps(table, gap):
+    sampler, X = table
+    holes = np.arange(X.size).reshape(X.shape) % 7 == 0
+    values = X.to_numpy()
+    expected = sampler.impute(
+        pd.DataFrame(np.where(holes, np.nan, values)).set_axis(X.columns, axis=1)
+    )
+    given = np.ma.masked_where(holes, np.where(holes, -9999.0, values))
+    if gap == "None":
+        given = np.where(holes, None, values)
+    with pytest.warns(UserWarning, match="valid feature names"):
+        filled = sampler.impute(given)
+    np.testing.assert_allclose(np.asarray(filled, float), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-18, 1e20])
+def test_gaps_of_windows_are_filled_alike_in_any_unit(X, unit):
+    holed = with_gaps(X[:20], 0.3, 0)[0].astype(np.float64)
+    drawn = []
+    for scale in (1.0, unit):
+        transformer = FlowFMTransformer(8, max_steps=0, random_state=0)
+        sampler = FlowFMSampler(transformer, quality=2, random_state=1)
+        sampler.fit(X.astype(np.float64) * scale)
+        drawn.append((sampler.stop_, sampler.impute(holed * scale) / scale))
+    assert drawn[0][0] == drawn[1][0]
+    np.testing.assert_allclose(drawn[0][1], drawn[1][1], atol=0.02)

@@ -1209,3 +1209,13 @@ def test_pickles_from_memory_maps_are_read(tiny, tmp_path):
     joblib.dump(tiny, tmp_path / "m")
     again = joblib.load(tmp_path / "m", mmap_mode="r")
     assert_same_transformer(tiny, again, table())
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int8])
+def test_sizes_may_be_numpy_integers(kind, path):
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    model = FlowFMTransformer(kind(3), max_steps=0, random_state=0).fit(X)
+    model.save(path)
+    np.testing.assert_array_equal(load(path).transform(X), model.transform(X))
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.transform(X), model.transform(X))

@@ -108,3 +108,20 @@ def test_duplicate_column_names_survive():
     new = rows_like(np.array([[1.0, 2.0]], dtype=np.float32), frame)
     assert list(new.columns) == ["a", "a"]
     assert new.to_numpy().tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "int32", "uint8"])
+def test_the_largest_integers_do_not_wrap_round(dtype):
+    info = np.iinfo(dtype)
+    new = cast_like(np.array([-1e30, 1e30], dtype=np.float32), np.dtype(dtype))
+    assert int(new[0]) == info.min
+    assert info.max * (1 - 1e-6) < int(new[1]) <= info.max
+
+
+@pytest.mark.parametrize("dtype", ["UInt8", "Int8", "UInt64"])
+def test_nullable_integers_are_kept_in_range(dtype):
+    frame = pd.DataFrame({"n": pd.array([1, 2], dtype=dtype)})
+    rows = rows_like(np.array([[-300.0], [300.0], [3.4]], dtype=np.float32), frame)
+    assert rows["n"].dtype == dtype
+    expected = {"UInt8": [0, 255, 3], "Int8": [-128, 127, 3], "UInt64": [0, 300, 3]}
+    assert rows["n"].tolist() == expected[dtype]

@@ -145,9 +145,11 @@ def test_warm_start_goes_on_and_fit_does_not(data):
     warm = FlowFMTransformer(6, max_steps=30, warm_start=True, random_state=0)
     first = warm.fit(X).module_
     before = [p.clone() for p in first.parameters()]
-    warm.fit(X)
-    assert warm.module_ is first
-    assert not all(map(torch.equal, before, first.parameters()))
+    second = warm.fit(X).module_
+    assert not all(map(torch.equal, before, second.parameters()))
+    assert all(map(torch.equal, before, first.parameters()))  # whole if it fails
+    third = warm.set_params(max_steps=0).fit(X).module_  # where training starts
+    assert all(map(torch.equal, second.parameters(), third.parameters()))
     cold = FlowFMTransformer(6, max_steps=30, random_state=0).fit(X)
     again = cold.fit(X).module_
     assert all(map(torch.equal, before, again.parameters()))

@@ -9,8 +9,16 @@ import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
 
-from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer
+from skflowfm import (
+    AugmentedClassifier,
+    FlowFMClassifier,
+    FlowFMRegressor,
+    FlowFMSampler,
+    FlowFMTransformer,
+)
 from skflowfm._validation import Rows, seed_of
 
 
@@ -36,7 +44,7 @@ def with_value(X, value, at):
 
 BAD_FIT = [
     (np.empty((0, 3, 16)), ValueError, "0 sample(s)"),
-    (np.empty((5, 3, 0)), ValueError, "at least 1 time step per window, got 0"),
+    (np.empty((5, 3, 0)), ValueError, "1 time step per window, got 3 channel(s) and 0"),
     (np.empty((5, 0)), ValueError, "0 feature(s)"),
     (np.ones((1, 3, 16)), ValueError, "1 sample(s)"),
     (np.ones((4, 3, 16, 2)), ValueError, "got 4 dimensions"),
@@ -221,3 +229,172 @@ def test_seed_of():
     assert seed_of(np.random.RandomState(0)) == seed_of(np.random.RandomState(0))
     assert seed_of(np.random.default_rng(0)) == seed_of(np.random.default_rng(0))
     assert seed_of(None) != seed_of(None)
+
+
+# ------------------------------------------------------------- nothing is lost
+def sampler(**parameters):
+    return FlowFMSampler(transformer(), quality=1, random_state=0, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("make", "answer"),
+    [
+        (transformer, "transform"),
+        (sampler, "sample_like"),
+        (lambda: FlowFMClassifier(transformer(), random_state=0), "predict_proba"),
+        (lambda: FlowFMRegressor(transformer(), random_state=0), "predict"),
+        (lambda: AugmentedClassifier(None, sampler()), "predict_proba"),
+    ],
+)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda X, y: (np.where(X > 2, np.nan, X), y, None),
+        lambda X, y: (np.full((40, 5), np.nan), y, None),
+        lambda X, y: (9 * X + 3, y, [1, 2]),
+        lambda X, y: (9 * X + 3, y, [None, *[1] * 39]),
+    ],
+)
+def test_a_refused_fit_leaves_the_model_that_was_there(table, make, answer, spoil):
+    y = (table[:, 0] > 0).astype(int)
+    model = make().fit(table, y)
+    before = getattr(model, answer)(table)
+    X, y, groups = spoil(table, y)
+    with pytest.raises(ValueError, match=r"X must be|X contains|groups must"):
+        model.fit(X, y, groups=groups)
+    np.testing.assert_array_equal(getattr(model, answer)(table), before)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_refused_first_fit_leaves_nothing(table, method):
+    model = transformer()
+    with pytest.raises(ValueError, match="groups must have one entry per row"):
+        getattr(model, method)(table, groups=[1, 2])
+    with pytest.raises(NotFittedError):
+        model.transform(table)
+
+
+def test_refused_weights_leave_the_classes(table):
+    y = np.where(table[:, 0] > 0, "hi", "lo")
+    model = FlowFMClassifier(transformer(), random_state=0).fit(table, y)
+    before = model.predict(table)
+    with pytest.raises(ValueError, match="class_weight must be"):
+        model.set_params(class_weight={"a": 0}).fit(
+            table, np.where(y == "hi", "b", "a")
+        )
+    assert model.classes_.tolist() == ["hi", "lo"]
+    np.testing.assert_array_equal(model.predict(table), before)
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_an_interrupt_leaves_the_model_that_was_there(table, monkeypatch, warm_start):
+    model = transformer(warm_start=warm_start).fit(table)
+    before = model.transform(table)
+
+    def interrupted(model, *args):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skflowfm._transformer.train_jointly", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(9 * table + 3)
+    np.testing.assert_array_equal(model.transform(table), before)
+
+
+# ------------------------------------------------------- what float32 cannot tell
+@pytest.mark.parametrize("spread", [0.0, 1e3, 1e5, 1e6])
+def test_a_time_stamp_does_not_outweigh_what_it_stands_beside(spread):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4))
+    stamps = 1.7e12 + spread * rng.normal(size=200)  # milliseconds
+    model = FlowFMTransformer(max_steps=0).fit(np.column_stack([X, stamps]))
+    z = model.transform(np.column_stack([X, stamps]))
+    assert LinearRegression().fit(z, X).score(z, X) > 0.9
+
+
+def test_a_constant_column_of_large_numbers_comes_back_as_it_was():
+    X = np.column_stack([np.random.default_rng(0).normal(size=(60, 3)), [1.7e9] * 60])
+    model = FlowFMTransformer(max_steps=1, random_state=0).fit(X)
+    drawn = model.inverse_transform(model.transform(X))
+    np.testing.assert_allclose(drawn[:, 3], 1.7e9, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "y", [1e8 + np.arange(40) % 3, np.r_[1e39, np.arange(39)]], ids=["offset", "size"]
+)
+def test_targets_that_float32_cannot_tell_apart_are_refused(table, y):
+    with pytest.raises(ValueError, match="more than float32 resolves"):
+        FlowFMRegressor(transformer()).fit(table, y)
+
+
+# --------------------------------------------------------------- more bad input
+def test_masked_values_are_refused(table):
+    with pytest.raises(ValueError, match="no masked values"):
+        transformer().fit(np.ma.masked_greater(table, 2))
+    transformer().fit(np.ma.masked_greater(table, 100))  # nothing is masked
+
+
+@pytest.mark.parametrize("kind", ["datetime64[ns]", "timedelta64[s]"])
+@pytest.mark.parametrize("shape", [(40, 2), (40, 2, 8)])
+def test_dates_are_no_numbers(kind, shape):
+    X = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    with pytest.raises(TypeError, match="dates or durations"):
+        transformer().fit(X)
+    if len(shape) == 2:
+        with pytest.raises(TypeError, match="dates or durations"):
+            transformer().fit(pd.DataFrame(X).assign(number=1.0))
+
+
+def test_windows_have_channels():
+    with pytest.raises(ValueError, match="at least 1 channel"):
+        transformer().fit(np.zeros((40, 0, 8)))
+
+
+@pytest.mark.parametrize("name", ["alignment", "validation_fraction", "max_time"])
+def test_a_text_is_no_number(table, name):
+    with pytest.raises(ValueError, match=f"{name} must be a number"):
+        FlowFMTransformer(**{name: "0.5"}).fit(table)
+
+
+def test_a_device_without_numbers_is_refused(table):
+    with pytest.raises(ValueError, match="it holds no numbers"):
+        transformer(device="meta").fit(table)
+
+
+def test_another_default_dtype_is_refused(table):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(RuntimeError, match="works in float32"):
+            transformer().fit(table)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_missing_labels_are_counted_and_placed(table, missing):
+    y = np.array(["a", "b"] * 20, dtype=object)
+    y[3] = missing
+    labels = pd.Series(y, dtype="string") if missing is pd.NA else y
+    for make in (sampler, lambda: FlowFMClassifier(transformer())):
+        with pytest.raises(ValueError, match=r"y must have no missing value.* index 3"):
+            make().fit(table, labels)
+    fitted = sampler().fit(table, ["a", "b"] * 20)
+    with pytest.raises(ValueError, match="y must have no missing value, got 1"):
+        fitted.sample(y=np.array(["a", missing], dtype=object))
+
+
+def test_bounds_may_be_wider_than_float32(table):
+    wide = sampler(bounds=(0, np.finfo(np.float64).max)).fit(table)
+    assert (wide.sample(5) >= 0).all()
+
+
+@given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=5))
+def test_bounds_from_the_data_are_not_beyond_them(values):
+    X = np.array(values)[:, None]
+    low, high = Rows(X).extremes()
+    assert low.dtype == high.dtype == np.float32
+    assert low <= high
+    assert high.astype(np.float64) <= X.max()
+    assert X.min() <= low.astype(np.float64) or low == high

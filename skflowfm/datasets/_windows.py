@@ -140,6 +140,8 @@ def _check_recording(recording):
                 "convert them, for example with pandas.to_numeric."
             )
         recording = recording.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.ma.isMaskedArray(recording):
+        recording = recording.astype(np.float64).filled(np.nan)
     values = np.asarray(recording)
     if values.dtype.kind not in "iuf":
         raise TypeError(

@@ -8,6 +8,7 @@ of the header, in canonical form, and of all numbers.
 
 import hashlib
 import json
+import operator
 import os
 import secrets
 import shutil
@@ -31,7 +32,11 @@ class ModelFileError(ValueError):
 def as_json(value, *, sort_keys: bool = False) -> str:
     """Return short JSON; with sorted keys it is the same text for equal values."""
     return json.dumps(
-        value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False
+        value,
+        sort_keys=sort_keys,
+        separators=(",", ":"),
+        allow_nan=False,
+        default=operator.index,  # sizes that are numpy's integers
     )
 
 

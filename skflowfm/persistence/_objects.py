@@ -8,6 +8,7 @@ again after loading. ``KINDS`` lists all that can be built from a file.
 import copy
 import inspect
 import json
+import operator
 import os
 from collections.abc import Callable
 from functools import partial
@@ -359,7 +360,8 @@ def as_part(value):
         complete = False
     if not complete:  # a module of the user's own is left to pickle
         return copy.deepcopy(value).cpu() if isinstance(value, nn.Module) else value
-    text = json.dumps({"objects": writer.objects, "model": spec})
+    whole = {"objects": writer.objects, "model": spec}
+    text = json.dumps(whole, default=operator.index)  # sizes may be numpy's integers
     return {PART: text, NUMBERS: {k: t.numpy() for k, t in writer.tensors.items()}}
 
 
