@@ -1,6 +1,6 @@
 """The figures of `docs/paper.md`, from the rows of `paper.py`.
 
-python benchmarks/paper_figures.py results/paper.csv --out ../docs/figures
+python benchmarks/paper_figures.py benchmarks/results/paper.csv --out docs/figures
 """
 
 import argparse
