@@ -122,7 +122,7 @@ class JointNet(NeuralNet):
 
 
 class Schedule(Callback):
-    """Sets the learning rate, counts steps and ends training with the budget."""
+    """Sets the learning rate and counts steps."""
 
     def __init__(self, budget):
         self.budget = budget
@@ -139,6 +139,15 @@ class Schedule(Callback):
     def on_epoch_end(self, net, **kwargs):
         net.history.record("step", self.budget.n_steps)
         net.history.record("seconds", self.budget.seconds)
+
+
+class End(Callback):
+    """Ends training with the budget, when all others have seen the last round."""
+
+    def __init__(self, budget):
+        self.budget = budget
+
+    def on_epoch_end(self, net, **kwargs):
         if self.budget.spent() >= 1:
             raise KeyboardInterrupt
 
@@ -148,6 +157,9 @@ class Progress(Callback):
 
     def __init__(self, budget):
         self.budget = budget
+
+    def on_train_begin(self, net, **kwargs):
+        self.start = self.budget.spent(), self.budget.seconds
 
     def on_batch_end(self, net, training=False, **kwargs):
         if not training:
@@ -160,7 +172,8 @@ class Progress(Callback):
             for name, key in ((own, "train_flow"), ("alignment", "train_alignment"))
             if key in net.history[-1, "batches", -1]
         )
-        left = max(0.0, seconds / spent - seconds)
+        done = max(spent - self.start[0], 1e-9)
+        left = max(0.0, (1 - spent) * (seconds - self.start[1]) / done)
         self.line = (
             f"step {self.budget.n_steps}{total}  {losses}  "
             f"{seconds:.0f} s, {left:.0f} s left   "
@@ -187,6 +200,7 @@ class Training:
 
     history: pd.DataFrame
     n_steps: int
+    kept_steps: int  # those of the round that early stopping returned to
     seconds: float
     stopped_by: str
 
@@ -231,6 +245,7 @@ def train(
         callbacks.append(("stopping", stopping))
     if verbose:
         callbacks.append(("progress", Progress(budget)))
+    callbacks.append(("end", End(budget)))
     rounds = -(-budget.max_steps // STEPS_PER_ROUND) if budget.max_steps else 10**9
     net = JointNet(
         module,
@@ -253,7 +268,10 @@ def train(
     net.fit(batches, watched)
     module.eval()
     stopped_by = stop_reason(budget, stopping if watched else None)
-    return Training(tidy(net.history), budget.n_steps, budget.seconds, stopped_by)
+    history, kept_steps = tidy(net.history), budget.n_steps
+    if watched and stopping.best_epoch_:
+        kept_steps = int(history.step[stopping.best_epoch_ - 1])
+    return Training(history, budget.n_steps, kept_steps, budget.seconds, stopped_by)
 
 
 def train_jointly(
@@ -279,8 +297,7 @@ def train_jointly(
     )
     if not len(held_out):
         return training
-    best = training.history.valid_flow.idxmin()
-    budget.n_steps = int(training.history.step[best])
+    budget.n_steps = training.kept_steps
     if budget.max_steps:
         budget.max_steps = round(FIELD_SHARE * budget.max_steps)
     if budget.spent() >= 1:
@@ -295,7 +312,8 @@ def train_jointly(
     for parameter in fixed:
         parameter.requires_grad_(True)
     history = pd.concat([training.history, after.history], ignore_index=True)
-    return Training(history, after.n_steps, after.seconds, training.stopped_by)
+    n_steps, stopped_by = after.n_steps, training.stopped_by
+    return Training(history, n_steps, training.kept_steps, after.seconds, stopped_by)
 
 
 def without_views(draw):

@@ -145,6 +145,33 @@ def test_early_stopping_restores_the_best_round():
     assert restored == pytest.approx(result.history.valid_flow.min(), rel=1e-4)
 
 
+@pytest.mark.parametrize("limit", [{"max_steps": 100}, {"max_time": 0.3}])
+def test_early_stopping_sees_the_last_round(limit):
+    """A loss that still falls when the budget ends keeps all that was learned."""
+
+    class Slope(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, target, t):
+            return (self.weight - target).square(), None, None
+
+    def draw(index, generator):
+        target = torch.ones(len(index))
+        return {"target": target, "t": target}
+
+    module = Slope()
+    limits = {"max_steps": None, "max_time": None} | limit
+    budget = Budget(**limits, batch_size=2, learning_rate=2e-4, decay=False)
+    rows = torch.arange(3)
+    result = train(module, draw, rows[:2], rows[2:], budget, 0, "cpu", 0.0, 0)
+    losses = result.history.valid_flow
+    assert losses.is_monotonic_decreasing
+    assert result.kept_steps == result.n_steps
+    assert (1 - module.weight.item()) ** 2 == pytest.approx(losses.iloc[-1], rel=1e-6)
+
+
 def test_the_field_goes_on_where_the_encoder_turned_back():
     """The encoder's best on held-out rows is .1, the field's on all rows is 1."""
 
