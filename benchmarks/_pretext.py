@@ -35,9 +35,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skflowfm._building import on_meta
+from skflowfm._checks import check_length, seed_of
 from skflowfm._draws import hold_out, private_generator
 from skflowfm._training import Budget, place, resolve_device, train
-from skflowfm._validation import check_length, check_rows, seed_of
+from skflowfm._validation import check_rows
 from skflowfm.flow_matching import sample_source
 from skflowfm.nets import ConvEncoder
 
@@ -184,7 +185,7 @@ class PretextNet(nn.Module):
 
     def fit_scale(self, rows) -> None:
         """One factor for each three channels, so that turning a sensor makes sense."""
-        mean, deviation = rows.moments()
+        mean, deviation, _ = rows.moments()
         power = mean.square() + deviation.square()
         for first in range(0, len(power) - 2, 3):
             power[first : first + 3] = power[first : first + 3].mean()

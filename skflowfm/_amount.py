@@ -71,6 +71,11 @@ def with_amounts(sampler, X, y, groups, amounts):
         sampler = clone(sampler).set_params(sampling_strategy=most)
         new_X, new_y = resample(sampler, X, y, groups)
     labels = np.asarray(new_y)
+    if not np.array_equal(labels[:n], np.asarray(y)):
+        raise ValueError(
+            "sampler must return all rows it was given, new ones behind them, for "
+            f"amounts to be compared, got {sampler!r}. Use an over-sampler."
+        )
     for amount in amounts:
         totals = totals_of(amount, counts)
         kept = np.concatenate(

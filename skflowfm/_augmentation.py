@@ -1,13 +1,15 @@
 """Augmentation in one call, and inside scikit-learn's own Pipeline."""
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._amount import AMOUNTS, best_amount, compare_amounts, resample, totals_of
+from ._checks import all_or_nothing, check_count, check_groups, check_length, seed_of
 from ._columns import as_codes
 from ._resampling import (
     as_container,
@@ -19,14 +21,7 @@ from ._resampling import (
     rows_to_add,
 )
 from ._sampler import FlowFMSampler
-from ._validation import (
-    all_or_nothing,
-    check_count,
-    check_groups,
-    check_length,
-    check_rows,
-    seed_of,
-)
+from ._validation import check_rows
 
 
 def make_synthetic(
@@ -90,6 +85,10 @@ def make_synthetic(
             "Give n_samples (new rows) or sampling_strategy (totals wanted), not both; "
             f"got n_samples={n_samples!r} and sampling_strategy={sampling_strategy!r}."
         )
+    if isinstance(n_samples, pd.Series):
+        n_samples = n_samples.to_dict()
+    if not isinstance(sampler, (FlowFMSampler, type(None))):
+        raise TypeError(f"sampler must be a FlowFMSampler or None, got {sampler!r}.")
     by_class = sampling_strategy is not None or isinstance(n_samples, dict)
     y = y if y is None else check_labels(y)
     if by_class and y is None:
@@ -255,6 +254,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
             LogisticRegression() if self.classifier is None else self.classifier
         )
         sampler = FlowFMSampler() if self.sampler is None else self.sampler
+        if not is_classifier(classifier):
+            raise TypeError(f"classifier must be a classifier, got {classifier!r}.")
         if not hasattr(sampler, "fit_resample"):
             raise TypeError(
                 f"sampler must have a fit_resample method, got {sampler!r}. Use "

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from ._checks import check_count, check_number
 from ._training import resolve_device
-from ._validation import check_count, check_number
 from .nets import (
     FeatureEncoder,
     JointModel,
@@ -58,17 +58,21 @@ def check_parameters(estimator):
     for name in ("encoder", "velocity_field"):
         check_module(name, getattr(estimator, name))
     resolve_device(estimator.device)
-    if torch.get_default_dtype() != torch.float32:
-        raise RuntimeError(
-            "skflowfm works in float32, got torch.get_default_dtype() == "
-            f"{torch.get_default_dtype()}. Call torch.set_default_dtype(torch.float32)."
-        )
 
 
-def check_n_components(n_components, row_shape):
-    """Raise if there are to be more components than a row has values."""
-    most = most_components(row_shape)
-    if n_components is not None and n_components > most:
+def check_rate(sampling_rate):
+    """Return a sampling rate as a float, None as it is, or raise."""
+    if sampling_rate is None:
+        return None
+    given = "True" if sampling_rate is True else sampling_rate
+    check_number("sampling_rate", given, 0, above=True)
+    return float(sampling_rate)
+
+
+def check_n_components(estimator, row_shape):
+    """Raise if there are to be more components than the default encoder can have."""
+    n_components, most = estimator.n_components, most_components(row_shape)
+    if estimator.encoder is None and n_components is not None and n_components > most:
         raise ValueError(
             f"n_components must be at most {most} for a row of shape {row_shape} (its "
             f"{math.prod(row_shape)} values and a third more), got "

@@ -9,6 +9,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from ._checks import (
+    all_or_nothing,
+    check_count,
+    check_groups,
+    check_length,
+    check_number,
+    check_present,
+    seed_of,
+)
 from ._finetuning import (
     Labelled,
     Tuned,
@@ -22,17 +31,7 @@ from ._onnx import Exportable
 from ._pretrained import fitted_transformer, inner_transformer, new_transformer
 from ._resampling import check_labels
 from ._training import place
-from ._validation import (
-    Rows,
-    all_or_nothing,
-    check_count,
-    check_groups,
-    check_length,
-    check_number,
-    check_present,
-    check_rows,
-    seed_of,
-)
+from ._validation import Rows, check_rows
 from ._wide import answers, widened
 from .persistence import Savable
 
@@ -47,7 +46,8 @@ def row_weights(class_weight, y):
         f"for each class that it names, got class_weight={class_weight!r}"
     )
     try:
-        weight = compute_sample_weight(class_weight, y).astype(np.float64)
+        with np.errstate(over="ignore"):
+            weight = compute_sample_weight(class_weight, y).astype(np.float32)
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{expected} ({error}).") from None
     if not (np.isfinite(weight) & (weight > 0)).all():
@@ -279,7 +279,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
             For bad parameters and data, or fewer than two classes.
         """
         self._check_parameters()
-        check_number("C", self.C, 0, above=True)
+        check_number("C", self.C, 1e-30)
         y = column_or_1d(y, warn=True)
         check_present("y", y)
         rows = check_rows(self, X, reset=True, min_rows=2)
@@ -299,7 +299,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         known = Labelled(
             torch.from_numpy(np.flatnonzero(labelled)),
             torch.from_numpy(codes),
-            torch.from_numpy(weight.astype(np.float32)),
+            torch.from_numpy(weight),
             None if groups is None else groups[labelled],
         )
         self._learn(X, rows, known, groups, seed)
@@ -336,8 +336,24 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         return self.classes_[codes]
 
 
+def is_number(label) -> bool:
+    """Return whether a label, maybe a text, can be read as a number."""
+    try:
+        float(label)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def is_labelled(y):
     """Return which rows have a label: all, unless -1 stands beside two classes."""
+    labels = set(y.tolist()) if y.dtype.kind in "UO" else set()
+    if "-1" in labels and not all(map(is_number, labels)):
+        raise ValueError(
+            "y has the text '-1' beside names, got labels of dtype "
+            f"{y.dtype}. The number -1 marks rows without a label: with names as "
+            "labels pass an array of dtype object, so that it stays a number."
+        )
     if y.dtype.kind in "iufO":
         unlabelled = np.asarray(y == UNLABELLED, dtype=bool)
         if len(set(y[~unlabelled].tolist())) > 1:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_integer_dtype
 
 
 def is_categorical(X) -> bool:
@@ -40,10 +41,16 @@ class Columns:
         {position: categories} of the columns of categories.
     like : DataFrame or None
         No row, but the columns and dtypes, where there are categories.
+    whole : bool or ndarray of shape (n_features,)
+        Whether the values, or which columns, are of an integer dtype.
     """
 
     def __init__(self, X):
         self.categories, self.like = {}, None
+        if isinstance(X, pd.DataFrame):
+            self.whole = np.array([is_integer_dtype(dtype) for dtype in X.dtypes])
+        else:
+            self.whole = getattr(getattr(X, "dtype", None), "kind", "") in tuple("iu")
         if is_categorical(X):
             self.like = X.iloc[:0]
             self.categories = {
@@ -51,6 +58,20 @@ class Columns:
                 for k, dtype in enumerate(X.dtypes)
                 if isinstance(dtype, pd.CategoricalDtype)
             }
+
+    def limits(self, bounds):
+        """Return bounds that spare categories and are whole where the values are."""
+        if bounds is None:
+            return None
+        low, high = bounds
+        if np.any(self.whole):
+            upwards, downwards = np.ceil(low), np.floor(high)
+            whole = self.whole & (upwards <= downwards)
+            low, high = np.where(whole, upwards, low), np.where(whole, downwards, high)
+        if self.categories:
+            codes = np.isin(np.arange(self.like.shape[1]), list(self.categories))
+            low, high = np.where(codes, -np.inf, low), np.where(codes, np.inf, high)
+        return low.astype(np.float32), high.astype(np.float32)
 
     def codes_of(self, X):
         """Return the frame with categories replaced by their number, or raise."""

@@ -9,8 +9,9 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from ._checks import check_groups
 from ._generation import device_of
-from ._validation import Rows, check_groups, check_rows
+from ._validation import Rows, check_rows
 from .nets.length import LARGEST_RATIO, at_length
 from .persistence import load
 
@@ -53,6 +54,32 @@ def fitted_model(given, kind, name):
     return model
 
 
+def same_model(estimator, start):
+    """Return a copy of the module of ``start``, which a broken training cannot spoil.
+
+    Raises
+    ------
+    ValueError
+        If the parameters of ``estimator`` ask for another model.
+    """
+    n_components = start.n_components_
+    if estimator.n_components not in (None, n_components):
+        raise ValueError(
+            f"n_components must be None or the {n_components} of the model that fit "
+            f"goes on with, got n_components={estimator.n_components}. Change it, or "
+            "fit anew (without init, warm_start=False)."
+        )
+    for name in ("encoder", "velocity_field"):
+        own, fitted = getattr(estimator, name), getattr(start.module_, name)
+        if own is not None and repr(own) != repr(fitted):
+            raise ValueError(
+                f"{name} must be None or like that of the fitted model, a "
+                f"{type(fitted).__name__}, got {own!r}. fit goes on with that model's "
+                "own."
+            )
+    return copy.deepcopy(start.module_)
+
+
 def take_over(estimator, start, X, groups, seed, rate) -> Rows:
     """Give ``estimator`` the model of ``start``, for rows like those of ``X``.
 
@@ -84,21 +111,7 @@ def take_over(estimator, start, X, groups, seed, rate) -> Rows:
     ValueError
         If the rows are of another kind, or the parameters ask for another model.
     """
-    n_components, module = start.n_components_, start.module_
-    if estimator.n_components not in (None, n_components):
-        raise ValueError(
-            f"n_components must be None or the {n_components} of the model that fit "
-            f"goes on with, got n_components={estimator.n_components}. Change it, or "
-            "fit anew (without init, warm_start=False)."
-        )
-    for name in ("encoder", "velocity_field"):
-        own, fitted = getattr(estimator, name), getattr(module, name)
-        if own is not None and repr(own) != repr(fitted):
-            raise ValueError(
-                f"{name} must be None or like that of the fitted model, a "
-                f"{type(fitted).__name__}, got {own!r}. fit goes on with that model's "
-                "own."
-            )
+    module = same_model(estimator, start)
     known = getattr(start, "sampling_rate_", None)
     if None not in (rate, known) and not math.isclose(rate, known, rel_tol=1e-3):
         raise ValueError(
@@ -110,8 +123,6 @@ def take_over(estimator, start, X, groups, seed, rate) -> Rows:
     check_groups(groups, len(rows))
     if start.row_shape_in_ != rows.row_shape:
         module = module_at(module, start.row_shape_in_, rows.row_shape)
-    else:
-        module = copy.deepcopy(module)
     if rate is None and known is not None:
         warn_of_rate(f"a model of windows at {known:g} Hz", f"one of {known:g} Hz")
     elif known is None and start.row_shape_in_ != rows.row_shape:
@@ -124,7 +135,7 @@ def take_over(estimator, start, X, groups, seed, rate) -> Rows:
     for name in SEEN:
         vars(estimator).pop(name, None)
     vars(estimator).update(seen, row_shape_in_=rows.row_shape)
-    estimator.module_, estimator.n_components_ = module, n_components
+    estimator.module_, estimator.n_components_ = module, start.n_components_
     estimator.seed_ = start.seed_ if start is estimator else seed
     estimator.sampling_rate_ = rate if known is None else known
     return rows

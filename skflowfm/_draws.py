@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from ._checks import check_groups
 from ._positives import CachedViews, LiveViews
-from ._validation import check_groups
 from .flow_matching import sample_source, sample_time
 from .nets import Stem
 

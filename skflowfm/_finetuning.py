@@ -129,8 +129,7 @@ def regression_head(z, target):
     penalty : float
         As :func:`logistic_head` returns it.
     """
-    centre, scale = target.mean(), target.std()
-    scale = scale if scale > 0 else 1.0
+    centre, scale = target.mean(), target.std() if np.ptp(target) > 0 else 1.0
     model = RidgeCV(RIDGE_ALPHAS).fit(z.astype(np.float64), (target - centre) / scale)
     head = with_weights(RegressionHead, model.coef_[None], np.array([model.intercept_]))
     head.centre.fill_(centre)

@@ -70,6 +70,15 @@ def filled(block: torch.Tensor, size: int) -> torch.Tensor:
     return torch.cat([block, block[:1].expand(missing, *block.shape[1:])])
 
 
+def filled_up(block: torch.Tensor) -> torch.Tensor:
+    """Return a table of at least sixteen rows, or windows of at least two.
+
+    Products and convolutions of fewer add in another order, and what is said of a row
+    should not depend on how many others come with it.
+    """
+    return filled(block, LEAST_ROWS if block.ndim == 2 else 2)
+
+
 def in_blocks(function, *tensors, size: int, pad: bool):
     """Apply ``function`` to blocks of rows and join the results on the CPU.
 
@@ -95,19 +104,15 @@ def device_of(model) -> torch.device:
 
 
 def represent(model, rows) -> torch.Tensor:
-    """Return the representations of ``rows``, block by block.
-
-    A few rows of a table are filled up to sixteen: matrix products of one or two rows
-    add in another order than those of many, and a row's representation should not
-    depend on how many others come with it.
-    """
+    """Return the representations of ``rows``, block by block."""
     device = device_of(model)
     out = torch.empty(len(rows), model.n_components)
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         with torch.inference_mode():
             block = rows[start : start + TRANSFORM_BLOCK].to(device)
-            enough = filled(block, LEAST_ROWS) if block.ndim == 2 else block
-            out[start : start + len(block)] = model.represent(enough)[: len(block)]
+            out[start : start + len(block)] = model.represent(filled_up(block))[
+                : len(block)
+            ]
     return out
 
 
@@ -177,7 +182,8 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
     out = torch.empty(len(rows))
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         with torch.inference_mode():
-            x = model.standardise(rows[start : start + TRANSFORM_BLOCK].to(device))
+            block = rows[start : start + TRANSFORM_BLOCK].to(device)
+            n, x = len(block), model.standardise(filled_up(block))
             x_1, z = model.coordinates(x), model.encode(model.stem(x))
             losses = [
                 flow_matching_loss(
@@ -194,8 +200,8 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
                 torch.stack(losses).mean(0),
                 model.axes.distance(model.axes(z)),
             )
-            product = loss.clamp_min(1e-12) * distance.clamp_min(1e-12)
-            out[start : start + len(x)] = -product.log()
+            parts = [part.clamp_min(1e-12).log() for part in (loss, distance)]
+            out[start : start + n] = -sum(parts)[:n]
     return out
 
 

@@ -37,7 +37,7 @@ def numbers_of(X) -> np.ndarray:
         if np.ma.isMaskedArray(X):
             X = X.astype(np.float64).filled(np.nan)
         X = np.asarray(X)
-        if X.dtype.kind == "O":
+        if X.dtype.kind in "OSU":
             return X.astype(np.float64)  # None becomes NaN
         return X.astype(np.result_type(X.dtype, np.float32), copy=False)
     except (TypeError, ValueError) as error:
@@ -111,7 +111,9 @@ def complete(model, values: np.ndarray, seed: int, n_steps: int) -> np.ndarray:
         for _ in range(ROUNDS):
             z = model.encode(model.stem(x))
             x = one_round(model, truth, known, x_0, z, n_steps)
-        return model.standardise.inverse(x)
+        if x.ndim == 3:  # a channel that was constant may have another level here
+            return model.standardise.inverse(x)
+        return model.standardise.drawn(x)
 
     out = [torch.empty(0, *row_shape)]
     for start in range(0, len(rows), ROWS_AT_A_TIME):

@@ -5,6 +5,7 @@ import os
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from ._checks import check_groups
 from ._transformer import FlowFMTransformer
 from ._validation import check_rows
 from .persistence import load
@@ -63,7 +64,7 @@ def fitted_transformer(transformer, X, groups, seed):
     inner, is_frozen = inner_transformer(transformer)
     if is_frozen:
         check_is_fitted(inner)
-        check_rows(inner, X, reset=False)
+        check_groups(groups, len(check_rows(inner, X, reset=False)))
         return inner
     return new_transformer(inner, seed).fit(X, groups=groups)
 

@@ -5,20 +5,15 @@ import torch
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_array, column_or_1d
 
+from ._checks import all_or_nothing, check_groups, check_length, seed_of
 from ._classifier import FineTuned
 from ._finetuning import Labelled, regression_head
-from ._validation import (
-    all_or_nothing,
-    check_groups,
-    check_length,
-    check_rows,
-    seed_of,
-)
+from ._validation import check_rows
 
 
 def check_resolved(y):
     """Raise if float32, in which training works, cannot tell the numbers apart."""
-    largest, deviation = np.abs(y).max(), y.std()
+    largest, deviation = np.abs(y).max(), y.std() if np.ptp(y) > 0 else 0.0
     if largest > np.finfo(np.float32).max or (
         0 < deviation < 4 * np.spacing(np.float32(largest))
     ):

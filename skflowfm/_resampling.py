@@ -1,5 +1,6 @@
 """imbalanced-learn's grammar of ``sampling_strategy``, and joining rows."""
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,7 +9,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from ._validation import check_length, check_present
+from ._checks import check_length, check_present
 
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
 
@@ -28,6 +29,8 @@ def check_labels(y):
 
 def class_counts(y) -> dict:
     """Return {class: number of rows} in sorted order, or raise if y is not classes."""
+    if not len(y):
+        raise ValueError("y must have at least one label, got none.")
     kind = type_of_target(y, input_name="y")
     if kind not in ("binary", "multiclass"):
         raise ValueError(
@@ -59,6 +62,8 @@ def rows_to_add(sampling_strategy, y) -> dict:
     counts = class_counts(y)
     if callable(sampling_strategy):
         sampling_strategy = sampling_strategy(y)
+    if isinstance(sampling_strategy, pd.Series):
+        sampling_strategy = sampling_strategy.to_dict()
     if isinstance(sampling_strategy, str):
         totals = totals_of_word(sampling_strategy, counts)
     elif isinstance(sampling_strategy, dict):
@@ -144,6 +149,12 @@ def totals_of_ratio(ratio: float, counts: dict) -> dict:
 def check_new_counts(counts, classes, name: str) -> dict:
     """Return {class: new rows} checked against the classes that fit saw."""
     known = np.asarray(classes).tolist()
+    if isinstance(counts, pd.Series):
+        counts = counts.to_dict()
+    if not isinstance(counts, Mapping):
+        raise TypeError(
+            f"{name} must be a dict {{class: number of rows}}, got {counts!r}."
+        )
     unknown = [c for c in counts if c not in known]
     if unknown:
         raise ValueError(f"{name} asks for classes {unknown}; fit saw {known}.")
@@ -191,7 +202,8 @@ def rows_like(new: np.ndarray, X):
             elif isinstance(dtype, np.dtype):
                 values = cast_like(values, dtype)
             elif pd.api.types.is_integer_dtype(dtype):
-                values = cast_like(values, np.dtype(dtype.numpy_dtype))
+                plain = getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", None))
+                values = cast_like(values, np.dtype(plain))
             elif pd.api.types.is_bool_dtype(dtype):
                 values = values > 0.5
             columns[k] = pd.Series(values).astype(dtype)
@@ -231,11 +243,10 @@ def labels_of(counts: dict, classes: np.ndarray) -> np.ndarray:
 def codes_of(y, classes: np.ndarray) -> np.ndarray:
     """Return the position in ``classes`` of each label, or raise for an unknown one."""
     check_present("y", y)
-    unknown = np.setdiff1d(y, classes)
-    if len(unknown):
-        raise ValueError(
-            f"y asks for classes {unknown.tolist()}; fit saw {classes.tolist()}."
-        )
+    known = set(classes.tolist())
+    unknown = [c for c in pd.unique(np.asarray(y)).tolist() if c not in known]
+    if unknown:
+        raise ValueError(f"y asks for classes {unknown}; fit saw {classes.tolist()}.")
     return np.searchsorted(classes, y)
 
 

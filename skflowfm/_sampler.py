@@ -5,6 +5,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from ._checks import all_or_nothing, check_count, check_number, seed_of
 from ._columns import Columns, as_codes
 from ._conditions import checked_pool, density_of
 from ._generation import ROWS_AT_A_TIME, decode, represent
@@ -25,15 +26,7 @@ from ._resampling import (
     rows_to_add,
 )
 from ._steps import check_quality, choose_stop, steps_of
-from ._validation import (
-    Rows,
-    all_or_nothing,
-    check_bounds,
-    check_count,
-    check_number,
-    check_rows,
-    seed_of,
-)
+from ._validation import Rows, check_bounds, check_rows
 from .persistence import Savable
 
 
@@ -183,7 +176,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         if pool is not None:
             coded = Rows(np.concatenate([coded.array, pool.array]))
             X = like_frame(coded.array, X)
-        self._bounds = check_bounds(self.bounds, coded)
+        self._bounds = self._columns.limits(check_bounds(self.bounds, coded))
         rows, seed = self._spread(coded), seed_of(self.random_state)
         seen = rows.array if self._columns.categories else X
         self.transformer_ = fitted_transformer(self.transformer, seen, groups, seed)

@@ -2,8 +2,8 @@
 
 import torch
 
+from ._checks import check_count
 from ._generation import Steps, decode, device_of, represent
-from ._validation import check_count
 from .ode import SOLVERS
 
 QUALITIES = {"fast": 4, "balanced": 8, "high": 32}

@@ -1,9 +1,11 @@
 """Results for more rows than memory holds, block by block."""
 
+import copy
 import sys
 import time
 
 import numpy as np
+import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ._generation import TRANSFORM_BLOCK
@@ -80,6 +82,8 @@ def stream(method, blocks, *, out=None, verbose=0):
                 f"blocks must be an iterable of rows of shape {row_shape}, or of "
                 f"blocks of them, got {blocks!r}."
             )
+        if isinstance(blocks, pd.DataFrame):
+            blocks = [blocks]
         results = map(method, whole_blocks(blocks, row_shape))
     if verbose:
         results = reported(results)
@@ -107,7 +111,7 @@ def whole_blocks(blocks, row_shape):
     for place, block in enumerate(blocks):
         shape = np.shape(block)
         if shape == row_shape:
-            single.append(np.array(block))  # a reader may use its array again
+            single.append(copy.copy(block))  # a reader may use its array again
             if len(single) < TRANSFORM_BLOCK:
                 continue
         elif shape[1:] != row_shape:
@@ -118,25 +122,33 @@ def whole_blocks(blocks, row_shape):
                 "skflowfm.datasets.resample_windows."
             )
         if single:
-            yield np.stack(single)
+            yield joined(single)
             single = []
         if shape != row_shape and len(block):
             yield block
     if single:
-        yield np.stack(single)
+        yield joined(single)
+
+
+def joined(rows):
+    """Return rows as one block: a frame if they have names."""
+    if all(isinstance(row, pd.Series) for row in rows):
+        return pd.DataFrame(rows)
+    return np.stack(rows)
 
 
 def written(results, out):
     """Write results to ``out``, one after the other, and return the filled part."""
     n = 0
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be an array or a memory map, got {type(out)}.")
     for result in results:
         result = np.asarray(result)
         room = len(out) - n
-        casting = "safe" if result.dtype.kind in "US" else "same_kind"
         if (
             len(result) > room
             or result.shape[1:] != out.shape[1:]
-            or not np.can_cast(result.dtype, out.dtype, casting)
+            or not holds(out.dtype, result)
         ):
             raise ValueError(
                 f"out must have room for results of shape {('n', *result.shape[1:])} "
@@ -149,6 +161,17 @@ def written(results, out):
     if hasattr(out, "flush"):
         out.flush()
     return out[:n]
+
+
+def holds(dtype, result) -> bool:
+    """Return whether numbers or texts fit into ``dtype``; floats may be rounded."""
+    casting = "safe" if result.dtype.kind in "US" else "same_kind"
+    if not np.can_cast(result.dtype, dtype, casting):
+        return False
+    if result.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(result.astype(dtype)).all())
+    return bool((result.astype(dtype) == result).all())
 
 
 def reported(results):

@@ -11,8 +11,9 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from ._building import build_model, check_n_components, check_parameters
-from ._continuing import fitted_model, take_over
+from ._building import build_model, check_n_components, check_parameters, check_rate
+from ._checks import all_or_nothing, check_groups, seed_of
+from ._continuing import fitted_model, same_model, take_over
 from ._draws import hold_out, ignore, prepare, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
@@ -25,14 +26,7 @@ from ._training import (
     resolve_device,
     train_jointly,
 )
-from ._validation import (
-    all_or_nothing,
-    check_components,
-    check_groups,
-    check_number,
-    check_rows,
-    seed_of,
-)
+from ._validation import check_components, check_rows
 from .nets.views import table_view, window_view
 from .persistence import Savable
 
@@ -266,8 +260,7 @@ class FlowFMTransformer(
             MultiIndex frame, or not of the kind that ``init`` was fitted on.
         """
         check_parameters(self)
-        if sampling_rate is not None:
-            check_number("sampling_rate", sampling_rate, 0, above=True)
+        sampling_rate = check_rate(sampling_rate)
         seed = seed_of(self.random_state)
         if init is None and self.warm_start and hasattr(self, "health_"):
             init = self
@@ -312,7 +305,8 @@ class FlowFMTransformer(
         seed = seed_of(self.random_state)
         if first:
             self._build(rows, seed)
-            self.n_steps_, self.sampling_rate_ = 0, None
+        else:
+            self.module_ = same_model(self, self)
         steps, before = -(-len(rows) // BATCH_SIZE), self.n_steps_
         budget = Budget(
             steps, None, BATCH_SIZE, 1e-3, FIELD_RATE, decay=False, steps_before=before
@@ -338,8 +332,7 @@ class FlowFMTransformer(
     def inverse_transform(self, Z):
         """Draw one row for each representation, with eight Euler steps.
 
-        This is a draw from p(x | z), the same one at each call;
-        :meth:`FlowFMSampler.sample_like` draws others.
+        The same at each call, place by place; ``FlowFMSampler.sample_like`` has others.
 
         Parameters
         ----------
@@ -382,8 +375,8 @@ class FlowFMTransformer(
 
     def _build(self, rows, seed):
         """Make the untrained model; sets module_ and what describes it."""
-        check_n_components(self.n_components, rows.row_shape)
-        self.seed_ = seed
+        check_n_components(self, rows.row_shape)
+        self.seed_, self.n_steps_, self.sampling_rate_ = seed, 0, None
         generator = private_generator(seed)
         some = torch.randperm(len(rows), generator=generator)[:MAX_SUMMARY_ROWS]
         self.module_ = build_model(self, rows, rows[some], generator)

@@ -1,32 +1,14 @@
 """Arrays and frames in: what is accepted, how it is read, what the errors say."""
 
-import functools
-import operator
-from collections.abc import Iterator
-from numbers import Integral
+import warnings
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.utils.validation import check_array, validate_data
 
+from ._checks import reject_unreadable
+
 CHUNK = 4096
-
-
-def all_or_nothing(method):
-    """Return a method that leaves the object as it was if it raises."""
-
-    @functools.wraps(method)
-    def attempt(self, *args, **kwargs):
-        before = dict(vars(self))
-        try:
-            return method(self, *args, **kwargs)
-        except BaseException:  # an interrupt, too, must not mix two fits
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
-    return attempt
 
 
 class Rows:
@@ -81,11 +63,12 @@ class Rows:
         low, high = bounds
         return np.minimum(low, high), high  # a constant may lie between two float32
 
-    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean and standard deviation per channel or feature.
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return mean, scale and spread per channel or feature.
 
-        A channel that is constant to float32 precision gets deviation 1, or the
-        distance of neighbouring numbers of that precision if that is more.
+        Both are the standard deviation. A channel that is constant to float32 precision
+        has spread 0, and scale 1, or the distance of neighbouring numbers of that
+        precision if that is more; there is a warning if it is not quite constant.
         """
         axis = (0, 2) if self.is_windows else 0
         parts = [self.array[part].astype(np.float64) for part in self.chunks()]
@@ -100,12 +83,28 @@ class Rows:
         deviation = np.sqrt(variance)
         constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
         spacing = np.spacing(np.abs(mean).astype(np.float32))
+        warn_of_lost(mean, deviation, constant)
         least = np.maximum(np.maximum(spacing, deviation), 1.0)
-        deviation = np.where(constant, least, deviation)
+        scale, spread = np.where(constant, [least, 0 * deviation], deviation)
         shape = (-1, 1) if self.is_windows else (-1,)
         return tuple(
             torch.from_numpy(m.astype(np.float32)).reshape(shape)
-            for m in (mean, deviation)
+            for m in (mean, scale, spread)
+        )
+
+
+def warn_of_lost(mean, deviation, constant) -> None:
+    """Warn of columns that vary by too little for float32, if by more than rounding."""
+    lost = np.flatnonzero(constant & (deviation > 1e-12 * np.abs(mean)))
+    if len(lost):
+        k = lost[0]
+        warnings.warn(
+            f"{len(lost)} channel(s) or column(s) vary by less than a millionth of "
+            f"their mean and are taken for constant, the first at position {k} (mean "
+            f"{mean[k]:.6g}, standard deviation {deviation[k]:.2g}). Subtract the mean "
+            "first, as the model works in float32.",
+            UserWarning,
+            stacklevel=5,
         )
 
 
@@ -118,6 +117,7 @@ def check_rows(
     ``feature_names_in_`` for frames, and ``row_shape_in_``. With ``any_length`` windows
     may have another number of time steps than in ``fit``.
     """
+    check_default_dtype()
     reject_unreadable(X)
     if not reset:
         check_dimensions(estimator, X)
@@ -158,6 +158,15 @@ def check_rows(
     return rows
 
 
+def check_default_dtype() -> None:
+    """Raise where torch has been told to make numbers of another precision."""
+    if torch.get_default_dtype() != torch.float32:
+        raise RuntimeError(
+            "skflowfm works in float32, got torch.get_default_dtype() == "
+            f"{torch.get_default_dtype()}. Call torch.set_default_dtype(torch.float32)."
+        )
+
+
 def check_dimensions(estimator, X) -> None:
     """Raise if a table is given after windows or windows after a table."""
     shape = np.shape(X) if isinstance(X, (list, tuple)) else getattr(X, "shape", ())
@@ -177,48 +186,6 @@ def check_dimensions(estimator, X) -> None:
         )
 
 
-def reject_unreadable(X) -> None:
-    """Raise on what would be read wrongly or fail far from its cause."""
-    if isinstance(X, Iterator):
-        raise TypeError(
-            f"X must be an array of rows, got a {type(X).__name__}. For rows that come "
-            "one by one use skflowfm.stream(model.transform, rows)."
-        )
-    if isinstance(X, pd.DataFrame) and isinstance(X.index, pd.MultiIndex):
-        raise TypeError(
-            "X must be a 3-D array or a frame with one row per sample, got a DataFrame "
-            f"with a MultiIndex of {X.index.nlevels} levels (a panel in long form). "
-            "Convert it to an array (n_windows, n_channels, n_timesteps), for example "
-            "with skflowfm.datasets.sliding_windows."
-        )
-    if isinstance(X, (list, tuple)):
-        try:
-            X = np.asarray(X)
-        except ValueError as error:
-            raise ValueError(
-                "X must be windows of equal length, got a ragged list "
-                f"({error}). Cut or resample them to one length first."
-            ) from None
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
-        raise ValueError(
-            "X must have no masked values. Fill them, or make windows without them "
-            "with skflowfm.datasets.sliding_windows(max_gap=)."
-        )
-    types = getattr(X, "dtypes", None)
-    types = [getattr(X, "dtype", None)] if types is None else types
-    if times := [str(t) for t in types if getattr(t, "kind", "") in ("M", "m")]:
-        raise TypeError(
-            f"X must be numeric, got dates or durations ({times[0]}). Turn them into "
-            "numbers, such as hours since the start, or leave them out."
-        )
-    kind, ndim = getattr(getattr(X, "dtype", None), "kind", ""), getattr(X, "ndim", 0)
-    if kind == "O" and ndim >= 3:
-        raise TypeError(
-            f"X must be numeric, got dtype=object with X.shape={X.shape}. "
-            "Convert it with X.astype(np.float32)."
-        )
-
-
 def check_finite(rows: Rows) -> None:
     """Raise with the place of the first NaN, infinity or float32 overflow."""
     for part in rows.chunks():
@@ -234,33 +201,6 @@ def check_finite(rows: Rows) -> None:
                 f"too large) at index {tuple(where)}. Interpolate or drop such rows "
                 "first, for windows with skflowfm.datasets.sliding_windows(max_gap=)."
             )
-
-
-def check_count(name: str, value, *, low: int = 0, optional: bool = True) -> None:
-    """Raise unless ``value`` is an integer of at least ``low`` (or None)."""
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
-        raise ValueError(
-            f"{name} must be an integer of at least {low}"
-            f"{' or None' if optional else ''}, got {name}={value!r}."
-        )
-
-
-def check_number(
-    name: str, value, low: float, high: float = np.inf, *, above: bool = False
-) -> None:
-    """Raise unless ``value`` is a real number in [low, high), ``above`` without low."""
-    try:
-        number = float("nan" if isinstance(value, (str, bytes)) else value)
-        inside = low <= number < high and not (above and number == low)
-    except (TypeError, ValueError):
-        inside = False
-    if not inside:
-        raise ValueError(
-            f"{name} must be a number in {'(' if above else '['}{low}, {high}), got "
-            f"{name}={value!r}."
-        )
 
 
 def check_bounds(bounds, rows: Rows):
@@ -297,38 +237,9 @@ def check_bounds(bounds, rows: Rows):
     return low.reshape(shape), high.reshape(shape)
 
 
-def check_length(name: str, values, n: int) -> np.ndarray:
-    """Return ``values`` as a 1-D array of length ``n``, or raise."""
-    values = np.asarray(values)
-    if values.shape != (n,):
-        raise ValueError(
-            f"{name} must have one entry per row of X, shape ({n},), got shape "
-            f"{values.shape}."
-        )
-    return values
-
-
-def check_groups(groups, n: int):
-    """Return ``groups`` as an array of length ``n`` without gaps, None as it is."""
-    if groups is None:
-        return None
-    groups = check_length("groups", groups, n)
-    check_present("groups", groups)
-    return groups
-
-
-def check_present(name: str, values) -> None:
-    """Raise if a label or group is missing."""
-    missing = np.flatnonzero(pd.isna(np.asarray(values)))
-    if len(missing):
-        raise ValueError(
-            f"{name} must have no missing value, got {len(missing)}, the first at "
-            f"index {missing[0]}. Leave these rows out, or name what is unknown."
-        )
-
-
 def check_components(estimator, Z, n_components: int) -> torch.Tensor:
     """Return representations as a float32 tensor of shape (n, n_components)."""
+    check_default_dtype()
     Z = check_array(Z, dtype=np.float32, input_name="Z")
     if Z.shape[1] != n_components:
         raise ValueError(
@@ -336,27 +247,3 @@ def check_components(estimator, Z, n_components: int) -> torch.Tensor:
             f"Z.shape={Z.shape}."
         )
     return torch.from_numpy(np.array(Z))
-
-
-def seed_of(random_state) -> int:
-    """Return a 63-bit seed from an int, a generator, or the system's entropy.
-
-    None draws from the operating system, not from numpy's global generator, which
-    therefore stays where it is.
-    """
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(0, 2**63 - 1, dtype=np.int64))
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(0, 2**63 - 1))
-    try:
-        seed = operator.index(random_state)
-    except TypeError:
-        seed = -1
-    if seed < 0:
-        raise ValueError(
-            "random_state must be None, a non-negative integer, a RandomState or a "
-            f"Generator, got random_state={random_state!r}."
-        )
-    return seed % 2**63

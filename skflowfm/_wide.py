@@ -12,7 +12,7 @@ import torch
 from sklearn.linear_model import RidgeClassifierCV
 
 from ._finetuning import LogisticHead, with_weights
-from ._generation import LEAST_ROWS, TRANSFORM_BLOCK, device_of, filled
+from ._generation import LEAST_ROWS, TRANSFORM_BLOCK, device_of, filled, filled_up
 from .nets import Stem
 
 MOST_ROWS = 2000
@@ -23,15 +23,14 @@ SHARPNESS, TRUSTED_ROWS, PRIOR_ROWS = 6.0, 10, 5
 def evidence(head, model, rows):
     """Yield what a head sees of consecutive rows: z, and the stem's features if wide.
 
-    A few rows are filled up, as in :func:`~skflowfm._generation.represent`: those of
-    tables at once, windows when the costly part is done.
+    A few rows are filled up, see :func:`~skflowfm._generation.filled_up`, and windows
+    further when the costly part is done.
     """
     device = device_of(model)
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         block = rows[start : start + TRANSFORM_BLOCK].to(device)
         with torch.inference_mode():
-            enough = filled(block, LEAST_ROWS) if block.ndim == 2 else block
-            seen = model.evidence(enough, head.in_features)
+            seen = model.evidence(filled_up(block), head.in_features)
         yield filled(seen, LEAST_ROWS), len(block)
 
 

@@ -13,8 +13,8 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
+from ._checks import seed_of
 from ._sampler import FlowFMSampler
-from ._validation import seed_of
 
 try:
     from imblearn.over_sampling.base import BaseOverSampler
@@ -82,12 +82,16 @@ class FlowFMOverSampler(BaseOverSampler):
         self.random_state = random_state
 
     def _check_X_y(self, X, y):
-        """As imbalanced-learn's, but windows of three dimensions pass."""
+        """As imbalanced-learn's, but windows of three dimensions pass, and frames stay.
+
+        Columns of whole numbers and truth values can then be drawn as what they are.
+        """
         y, one_vs_all = check_target_type(y, indicate_one_vs_all=True)
-        X, y = validate_data(
+        checked, y = validate_data(
             self, X, y, reset=True, accept_sparse=["csr", "csc"], allow_nd=True
         )
-        return X, y, one_vs_all
+        is_dense_frame = hasattr(X, "dtypes") and not sparse.issparse(checked)
+        return X if is_dense_frame else checked, y, one_vs_all
 
     def _fit_resample(self, X, y):
         sampler = FlowFMSampler() if self.sampler is None else clone(self.sampler)

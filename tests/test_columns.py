@@ -139,3 +139,45 @@ def test_a_frame_that_lacks_a_column_is_refused_by_the_number_of_columns():
     frame = pd.DataFrame({"a": [0.0, 1.0], "b": pd.Categorical(["x", "y"])})
     with pytest.raises(ValueError, match="the 2 columns of fit"):
         Columns(frame).codes_of(frame[["a"]])
+
+
+@pytest.mark.parametrize("bounds", [(0, 1.5), (-3, -1), (100, 200)])
+def test_bounds_spare_categories(bounds):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"size": rng.normal(size=80)})
+    X["kind"] = pd.Categorical(rng.choice(list("abcd"), 80))
+    plain, bounded = (
+        FlowFMSampler(
+            FlowFMTransformer(2, max_steps=1), quality=1, bounds=b, random_state=0
+        )
+        .fit(X)
+        .sample(100)
+        for b in (None, bounds)
+    )
+    pd.testing.assert_series_equal(bounded["kind"], plain["kind"])
+    assert bounded["size"].between(*bounds).all()
+
+
+def test_whole_numbers_stay_within_bounds():
+    X = np.random.default_rng(0).integers(-5, 5, size=(60, 2))
+    sampler = FlowFMSampler(
+        FlowFMTransformer(2, max_steps=1), quality=1, bounds=(-2.6, 1.4), random_state=0
+    )
+    new, _ = sampler.fit_resample(X, np.repeat([0, 1], [40, 20]))
+    assert new[60:].min() == -2
+    assert new[60:].max() == 1
+
+
+@pytest.mark.filterwarnings("ignore:pandas.DataFrame with sparse")
+def test_sparse_columns_come_back():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "few": pd.arrays.SparseArray(rng.integers(0, 2, 60)),
+            "x": rng.normal(size=60),
+        }
+    )
+    sampler = FlowFMSampler(FlowFMTransformer(2, max_steps=1), quality=1)
+    new, _ = sampler.fit_resample(X, np.repeat([0, 1], [40, 20]))
+    assert new.dtypes.equals(X.dtypes)
+    assert len(new) == 80

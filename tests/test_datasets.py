@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skflowfm.datasets import make_wearable, sliding_windows
+from skflowfm.datasets import make_wearable, resample_windows, sliding_windows
 from skflowfm.datasets._wearable import _draw_people
 
 CADENCE = {"walk": (1.6, 2.2), "stairs": (1.2, 1.7), "run": (2.4, 3.1)}
@@ -479,3 +479,38 @@ def test_masked_samples_of_a_recording_are_gaps():
     assert sliding_windows(recording, 5).start.tolist() == [0, 10, 15]
     bridged = sliding_windows(recording, 5, max_gap=1).X[:, 0]
     np.testing.assert_array_equal(bridged.ravel(), np.arange(20))
+
+
+@pytest.mark.parametrize(
+    ("n", "rate_in", "rate_out", "expected"),
+    [
+        (96000, 48000, 30, 60),
+        (88200, 44100, 30, 60),
+        (256000, 25600, 30, 300),
+        (15000, 1500, 1, 10),
+        (300, 49.97, 30, 181),
+        (100, np.float32(50), 30, 60),
+    ],
+)
+def test_any_two_rates(n, rate_in, rate_out, expected):
+    t = np.arange(n) / float(rate_in)
+    X = np.sin(2 * np.pi * rate_out / 20 * t)[None, None]
+    new = resample_windows(X, rate_in, rate_out)
+    assert new.shape == (1, 1, expected)
+    wanted = np.sin(2 * np.pi * np.arange(expected) / 20)
+    middle = slice(expected // 4, -expected // 4)
+    np.testing.assert_allclose(new[0, 0, middle], wanted[middle], atol=0.02)
+
+
+def test_windows_that_cannot_be_resampled():
+    with pytest.raises(ValueError, match="no masked values"):
+        resample_windows(np.ma.masked_greater(np.ones((1, 1, 9)), 0), 50, 30)
+    with pytest.raises(ValueError, match="finite in float32"):
+        resample_windows(np.full((1, 1, 9), 1e39), 50, 30)
+    with pytest.raises(ValueError, match="X must be an array of numbers"):
+        resample_windows(pd.DataFrame(np.ones((3, 3))), 50, 30)
+
+
+def test_masked_labels_are_missing():
+    labels = np.ma.masked_array([1] * 4 + [2] * 4, mask=[0] * 4 + [1] * 4)
+    assert sliding_windows(np.arange(8.0), 4, labels=labels).y.tolist() == [1]

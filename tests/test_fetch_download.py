@@ -178,10 +178,32 @@ def flip(content, position):
     )
 
 
+def with_flag(content):
+    """The same archive, but said to be encrypted."""
+    return flip_bit(content, content.rindex(b"PK\1\2") + 8)
+
+
+def with_method(content):
+    """The same archive, but said to be packed in a way that nobody knows."""
+    at = content.rindex(b"PK\1\2") + 10
+    return content[:at] + b"\x63" + content[at + 1 :]
+
+
+def flip_bit(content, position):
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"<html>Not found</html>", CONTENT[:-100], flip(CONTENT, 9000), b""],
-    ids=["a page", "truncated", "one byte wrong", "empty"],
+    [
+        b"<html>Not found</html>",
+        CONTENT[:-100],
+        flip(CONTENT, 9000),
+        with_flag(CONTENT),
+        with_method(CONTENT),
+        b"",
+    ],
+    ids=["a page", "truncated", "one byte wrong", "password", "method", "empty"],
 )
 def test_what_is_no_whole_archive_is_not_kept(server, path, content):
     server.content, server.tell_length = content, False
@@ -225,6 +247,28 @@ def test_the_checksum_of_a_file_put_there_by_hand_is_recorded(tmp_path):
 
 
 # ------------------------------------------------------------------ no way, no space
+def test_a_damaged_file_put_there_by_hand_is_not_taken_for_the_right_one(tmp_path):
+    file = tmp_path / "data.zip"
+    file.write_bytes(CONTENT[:-100])
+    with pytest.raises(OSError, match=r"data\.zip is not a whole zip archive"):
+        verify(file)
+    file.write_bytes(CONTENT)
+    verify(file)
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["", "Prüfsumme", DIGEST.upper() + "  data.zip"],
+    ids=["empty", "words", "upper case"],
+)
+def test_what_is_no_checksum_is_no_record_and_case_does_not_matter(tmp_path, record):
+    file = tmp_path / "data.zip"
+    file.write_bytes(CONTENT)
+    (tmp_path / "data.zip.sha256").write_text(record, "utf-8")
+    verify(file)
+    assert (tmp_path / "data.zip.sha256").read_text().lower().startswith(DIGEST)
+
+
 def test_without_a_server_there_is_an_error_and_no_file(server, path):
     server.shutdown()
     server.server_close()

@@ -664,3 +664,49 @@ def test_with_many_labels_fine_tuning_stays_near_the_head():
         )
         gains.append(full - head)
     assert np.mean(gains) > -0.007
+
+
+# ----------------------------------------------------------------- one row, many rows
+def test_a_prediction_does_not_depend_on_how_many_come_with_it(data):
+    """Of windows that are on or off: the last bit decides what a kernel counts."""
+    X, y = (data[0] > 0).astype(np.float32), data[1]
+    trained = FlowFMTransformer(6, max_steps=1, random_state=0).fit(X)
+    for kind, method in (
+        (FlowFMClassifier, "predict_proba"),
+        (FlowFMRegressor, "predict"),
+    ):
+        model = kind(FrozenEstimator(trained), random_state=0).fit(X, y)
+        answer = getattr(model, method)
+        alone = np.concatenate([answer(X[i : i + 1]) for i in range(40)])
+        np.testing.assert_allclose(alone, answer(X[:40]), atol=1e-5, rtol=1e-5)
+
+
+def test_a_text_of_minus_one_beside_names_is_refused(data, pretrained):
+    names = np.array(["rest", "typing", "household", "walk", "stairs", "run"])[data[1]]
+    some = [name if i < 60 else -1 for i, name in enumerate(names)]
+    model = FlowFMClassifier(FrozenEstimator(pretrained), random_state=0)
+    with pytest.raises(ValueError, match="pass an array of dtype object"):
+        model.fit(data[0], some)
+    assert model.fit(data[0], np.array(some, dtype=object)).n_labelled_ == 60
+    signs = np.where(data[1] > 2, "1", "-1")
+    assert model.fit(data[0], signs).classes_.tolist() == ["-1", "1"]
+
+
+@pytest.mark.parametrize("constant", [0.1, 1.0, 1e6])
+def test_a_constant_answer_is_learned(data, pretrained, constant):
+    model = FlowFMRegressor(FrozenEstimator(pretrained)).fit(
+        data[0], np.full(len(data[0]), constant)
+    )
+    np.testing.assert_allclose(model.predict(data[0][:5]), constant, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [1e40, 1e-60])
+def test_class_weights_beyond_float32_are_refused(data, pretrained, weight):
+    model = FlowFMClassifier(FrozenEstimator(pretrained), class_weight={0: weight})
+    with pytest.raises(ValueError, match="class_weight must be"):
+        model.fit(data[0], data[1])
+
+
+def test_a_penalty_beyond_float32_is_refused(data, pretrained):
+    with pytest.raises(ValueError, match="C must be a number"):
+        FlowFMClassifier(FrozenEstimator(pretrained), C=1e-300).fit(data[0], data[1])

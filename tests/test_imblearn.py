@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -70,3 +71,15 @@ def test_without_imbalanced_learn_the_error_names_the_extra():
         "else:\n    raise SystemExit('no error')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_whole_numbers_and_truth_values_stay_what_they_are():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {"n": rng.poisson(3, 80), "is": rng.random(80) < 0.3, "x": rng.normal(size=80)}
+    )
+    y = pd.Series(np.repeat(["p", "q"], [60, 20]))
+    new, _ = FlowFMOverSampler(SAMPLER, random_state=3).fit_resample(X, y)
+    expected, _ = SAMPLER.set_params(random_state=3).fit_resample(X, y)
+    pd.testing.assert_frame_equal(new, expected)
+    assert new["is"].iloc[80:].nunique() == 2

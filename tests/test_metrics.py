@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 import skflowfm.metrics
 from skflowfm.metrics import (
     c2st_auc,
+    frechet_distance,
     log_psd_distance,
     nearest_neighbour_copy,
+    quality_report,
     train_on_synthetic,
 )
 from skflowfm.metrics._features import spectral_power, window_features
@@ -454,7 +457,7 @@ BAD[3, 1] = np.nan
         (lambda: c2st_auc(X2, X2, groups_real=Y), "at least 4 subjects, got 2"),
         (lambda: log_psd_distance(X2, X2), r"X_real\[:, np.newaxis, :\]"),
         (lambda: log_psd_distance(X3[..., :3], X3[..., :3]), "at least 4 steps, got 3"),
-        (lambda: log_psd_distance(X3, X3, min_power=0), "min_power must be positive"),
+        (lambda: log_psd_distance(X3, X3, min_power=0), "min_power must be a number"),
         (lambda: nearest_neighbour_copy(X2, X2, X2[:, :3]), "rows of X_holdout"),
         (lambda: train_on_synthetic(X2, Y, X2, Y[:-1]), "y_test must have one entry"),
         (lambda: train_on_synthetic(X2, 0 * Y, X2, Y), "at least two classes"),
@@ -483,3 +486,72 @@ def test_metrics_import_numpy_and_scikit_learn_only():
                 assert name.split(".")[0] in allowed
                 if name.startswith("skflowfm"):
                     assert name.startswith("skflowfm.metrics")
+
+
+# ----------------------------------------------------------------- units and names
+@pytest.mark.parametrize("third", [9.81, 0.1, 1e-6])
+def test_a_constant_column_does_not_hide_copies(third):
+    X, other = noise(0, 2, 300, 4)
+    X[:, 3] = other[:, 3] = third
+    assert nearest_neighbour_copy(X, X, other, random_state=0).value == 1.0
+    windows, others = (np.repeat(x[:, :, None], 5, axis=2) for x in (X, other))
+    assert nearest_neighbour_copy(windows, windows, others, random_state=0).value == 1.0
+
+
+@pytest.mark.parametrize("offset", [1e7, 1e8])
+def test_an_offset_does_not_hide_copies(offset):
+    X, other = noise(0, 2, 300, 4)
+    result = nearest_neighbour_copy(X + offset, X + offset, other + offset)
+    assert result.value > 0.99
+
+
+@pytest.mark.parametrize(("unit", "offset"), [(1e-10, 0), (1e9, 0), (1, 1e8)])
+def test_measures_do_not_depend_on_the_unit(unit, offset, few_trees):
+    X, new = noise(0, 300, 3), noise(1, 300, 3) + [0.5, 0, 0]
+    y = np.digitize(X[:, 0], [0.0])
+    here, there = ((X, new), (offset + unit * X, offset + unit * new))
+
+    def measured(X, new):
+        trained = train_on_synthetic(X, y, new, y, random_state=0)
+        return [
+            c2st_auc(X, new, random_state=0).value,
+            frechet_distance(X, new, random_state=0).value,
+            trained.forest.synthetic,
+        ]
+
+    np.testing.assert_allclose(measured(*there), measured(*here), atol=0.02, rtol=1e-3)
+
+
+def test_columns_in_another_order_are_refused():
+    X = pd.DataFrame(noise(0, 60, 2), columns=["a", "b"])
+    y = np.arange(60) % 2
+    swapped, named = X[["b", "a"]], "must have the columns of X_"
+    with pytest.raises(ValueError, match=named):
+        c2st_auc(X, swapped)
+    with pytest.raises(ValueError, match=named):
+        frechet_distance(X, swapped)
+    with pytest.raises(ValueError, match=named):
+        nearest_neighbour_copy(X, X, swapped)
+    with pytest.raises(ValueError, match=named):
+        quality_report(X, X, X_test=swapped)
+    with pytest.raises(ValueError, match=named):
+        train_on_synthetic(X, y, X, y, X_train=swapped, y_train=y)
+    right = swapped[["a", "b"]]
+    assert (
+        frechet_distance(X, right, random_state=0).value
+        == frechet_distance(X, X, random_state=0).value
+    )
+
+
+def test_masked_values_and_dates_are_refused():
+    X = noise(0, 60, 2)
+    with pytest.raises(ValueError, match="X_synthetic must have no masked values"):
+        c2st_auc(X, np.ma.masked_greater(X, 1))
+    with pytest.raises(TypeError, match="X_real must be numeric, got dates"):
+        c2st_auc(X.astype("datetime64[s]"), X)
+
+
+def test_missing_subjects_are_refused():
+    X = noise(0, 60, 2)
+    with pytest.raises(ValueError, match="groups_real must have no missing value"):
+        c2st_auc(X, X, groups_real=[None, *range(59)])

@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer, stream
+from skflowfm._stream import written
 
 
 def table(n, seed=0):
@@ -278,3 +279,23 @@ def test_rows_of_a_memory_map_do_not_pile_up(shape, tmp_path):
     print(f"MB: {grown}")
     assert len(grown) == 4
     assert max(grown) < 60
+
+
+def test_what_out_cannot_hold_is_refused(model):
+    with pytest.raises(TypeError, match="out must be an array"):
+        stream(model.transform, [], out=[0] * 9)
+    for result, dtype in ((1000, np.int8), (1e6, np.float16), (-1, np.uint8)):
+        with pytest.raises(ValueError, match="out must have room"):
+            list(written([np.array([result])], np.zeros(1, dtype)))
+    assert written([np.array([100])], np.zeros(1, np.int8)).tolist() == [100]
+
+
+def test_frames_and_their_rows_are_read_by_name():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=list("abc"))
+    model = FlowFMTransformer(2, max_steps=1, random_state=0).fit(X)
+    (block,) = stream(model.transform, X)
+    (rows,) = stream(model.transform, (X.iloc[i] for i in range(40)))
+    np.testing.assert_array_equal(block, model.transform(X))
+    np.testing.assert_allclose(rows, model.transform(X), atol=1e-6)
+    with pytest.raises(ValueError, match="feature names"):
+        list(stream(model.transform, (X[list("cba")].iloc[i] for i in range(40))))

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
 
 from skflowfm import (
@@ -19,7 +20,8 @@ from skflowfm import (
     FlowFMSampler,
     FlowFMTransformer,
 )
-from skflowfm._validation import Rows, seed_of
+from skflowfm._checks import seed_of
+from skflowfm._validation import Rows
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +220,7 @@ def test_negative_strides_and_float16(windows):
 )
 def test_chunked_moments_are_those_of_the_whole(n, offset, scale, seed):
     X = np.random.default_rng(seed).normal(offset, scale, size=(n, 2))
-    mean, deviation = Rows(X).moments()
+    mean, deviation, _ = Rows(X).moments()
     np.testing.assert_allclose(mean, X.mean(axis=0), rtol=1e-5, atol=1e-5 * scale)
     np.testing.assert_allclose(deviation, X.std(axis=0), rtol=1e-4)
 
@@ -398,3 +400,136 @@ def test_bounds_from_the_data_are_not_beyond_them(values):
     assert low <= high
     assert high.astype(np.float64) <= X.max()
     assert X.min() <= low.astype(np.float64) or low == high
+
+
+def test_a_series_is_no_table():
+    with pytest.raises(ValueError, match="Expected a 2-dim"):
+        transformer().fit(pd.Series([1.0, 2.0, 3.0]))
+
+
+def test_groups_of_several_types():
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    people = np.arange(400) % 7
+    mixed = np.array([p if p % 2 else f"p{p}" for p in people], dtype=object)
+    fitted = [
+        FlowFMTransformer(2, max_steps=1, random_state=0).fit(X, groups=groups)
+        for groups in (mixed, [list(dict.fromkeys(mixed)).index(g) for g in mixed])
+    ]
+    a, b = (model.transform(X) for model in fitted)
+    np.testing.assert_array_equal(a, b)
+
+
+def test_columns_that_float32_flattens_are_named():
+    X = np.random.default_rng(0).normal(size=(60, 3)) + [0, 1e8, 0]
+    with pytest.warns(UserWarning, match=r"1 channel.* at position 1 \(mean 1e\+08"):
+        transformer().fit(X)
+    transformer().fit(X - [0, 1e8, 0])
+
+
+@pytest.mark.parametrize("constant", [1e-6, 0.1, 5.0, 9.81])
+@pytest.mark.parametrize("shape", [(60, 3), (60, 3, 16)])
+def test_what_is_constant_is_drawn_so(constant, shape):
+    X = np.random.default_rng(0).normal(size=shape)
+    X[:, 1] = constant
+    drawn = sampler().fit(X).sample(50)
+    np.testing.assert_allclose(drawn[:, 1], constant, rtol=1e-6)
+    assert drawn[:, 0].std() > 0.1
+
+
+@pytest.mark.parametrize("shape", [(60, 3), (60, 3, 16)])
+def test_the_farther_out_the_less_usual_whatever_the_size(shape):
+    X = np.random.default_rng(0).normal(size=shape)
+    model = transformer().fit(X)
+    far = np.repeat(X[:1], 6, axis=0)
+    sizes = np.array([1, 1e2, 1e4, 1e12, 1e25, 1e37])
+    far[:, 0] *= sizes.reshape(-1, *(1,) * (X.ndim - 2))
+    scores = model.score_samples(far)
+    assert np.isfinite(model.transform(far)).all()
+    assert (np.diff(scores[:3]) < 0).all()
+    assert (scores[3:] <= scores[2]).all()
+
+
+def test_an_interrupted_partial_fit_leaves_the_model_that_was_there(table):
+    armed = []
+
+    def view(x, generator):
+        if armed and not armed.pop():
+            raise KeyboardInterrupt
+        noise = torch.randn(x.shape, generator=generator)
+        return x + 0.1 * noise
+
+    model = FlowFMTransformer(2, views=view, random_state=0).partial_fit(table)
+    before, scores = model.transform(table), model.score_samples(table)
+    armed[:] = [False, True]
+    with pytest.raises(KeyboardInterrupt):
+        model.partial_fit(9 * table)
+    np.testing.assert_array_equal(model.transform(table), before)
+    np.testing.assert_array_equal(model.score_samples(table), scores)
+    assert not model.module_.training
+
+
+def test_partial_fit_goes_on_with_the_model_that_is_there(table):
+    model = FlowFMTransformer(2, random_state=0).partial_fit(table)
+    with pytest.raises(ValueError, match="n_components must be None or the 2"):
+        model.set_params(n_components=1).partial_fit(table)
+
+
+@pytest.mark.uses_global_rng  # torch draws the weights of the layer
+def test_an_encoder_of_one_s_own_has_as_many_components_as_it_likes(table):
+    encoder = torch.nn.Linear(table.shape[1], 40)
+    model = FlowFMTransformer(40, encoder=encoder, max_steps=1).fit(table)
+    assert model.transform(table).shape == (len(table), 40)
+
+
+@pytest.mark.parametrize("shape", [(40, 12, 20), (40, 3, 40), (40, 5)])
+def test_one_window_alone_is_what_it_is_among_others(shape):
+    """Small whole numbers: kernels meet ties, which the last bit decides."""
+    X = np.random.default_rng(0).integers(0, 2, size=shape).astype(np.float32)
+    model = FlowFMTransformer(max_steps=0, random_state=0).fit(X)
+    for answer in (model.transform, model.score_samples):
+        alone = np.concatenate([answer(X[i : i + 1]) for i in range(len(X))])
+        np.testing.assert_allclose(alone, answer(X), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("counts", "error", "message"),
+    [
+        ([1, 2], TypeError, r"class_counts must be a dict .*, got \[1, 2\]"),
+        (5, TypeError, "class_counts must be a dict .*, got 5"),
+        ({"c": 1}, ValueError, r"asks for classes \['c'\]"),
+    ],
+)
+def test_bad_class_counts(table, counts, error, message):
+    fitted = sampler().fit(table, ["a", "b"] * 20)
+    with pytest.raises(error, match=message):
+        fitted.sample(class_counts=counts)
+
+
+def test_counts_may_be_a_series(table):
+    y = pd.Series(["a", "b"] * 20)
+    fitted = sampler(sampling_strategy=pd.Series({"a": 22})).fit(table, y)
+    _, drawn = fitted.sample(class_counts=y.value_counts())
+    assert pd.Series(drawn).value_counts().to_dict() == {"a": 20, "b": 20}
+    assert len(fitted.fit_resample(table, y)[1]) == 42
+
+
+def test_labels_of_several_types_are_refused_by_name(table):
+    fitted = sampler().fit(table, [0, 1] * 20)
+    with pytest.raises(ValueError, match=r"y asks for classes \['a'\]"):
+        fitted.sample(y=np.array([1, "a"], dtype=object))
+
+
+def test_no_labels_are_refused_by_name(table):
+    with pytest.raises(ValueError, match="at least one label"):
+        sampler().fit_resample(table[:0], [])
+
+
+def test_a_frozen_transformer_still_checks_groups(table):
+    fitted = FrozenEstimator(transformer().fit(table))
+    with pytest.raises(ValueError, match="groups must have one entry per row"):
+        FlowFMSampler(fitted, quality=1).fit(table, groups=[1, 2])
+
+
+def test_a_regressor_is_not_augmented(table):
+    with pytest.raises(TypeError, match="classifier must be a classifier"):
+        AugmentedClassifier(LinearRegression()).fit(table, [0, 1] * 20)

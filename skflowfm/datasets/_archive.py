@@ -8,11 +8,12 @@ import re
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from ._checksum import DAMAGE
 
 _IN_MEMORY = 2**26  # inner archives up to this size, in bytes
 _ZIP = re.compile(r"\.zip$", re.IGNORECASE)
@@ -113,7 +114,9 @@ def _reader(archive, entry, path):
 def _readable(name):
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (*DAMAGE, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
         raise OSError(
             f"{name} cannot be unpacked ({error}): the archive is damaged or was not "
             "copied to its end. Remove it and fetch again."

@@ -5,12 +5,23 @@ command ``sha256sum``.
 """
 
 import hashlib
+import lzma
 import os
+import re
 import tempfile
 import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
+
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,  # a flipped bit may say that there is a password
+    UnicodeError,
+)
 
 
 class Unusable(OSError):
@@ -30,18 +41,21 @@ def verify(path, sha256=None):
     Raises
     ------
     OSError
-        If the checksums differ.
+        If the checksums differ, or none is known and the archive is damaged.
     """
+    damaged = None
+    if sha256 is None and recorded_digest(path) is None:
+        damaged = damage_of(path)
+    if damaged is not None:
+        raise Unusable(
+            f"{path} is not a whole zip archive ({damaged}). Remove it and fetch again."
+        )
     record_digest(path, check_digest(path, path, sha256))
 
 
 def check_zip(part, url):
     """Raise Unusable unless ``part``, from ``url``, is a zip archive without damage."""
-    try:
-        with zipfile.ZipFile(part) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        damaged = error
+    damaged = damage_of(part)
     if damaged is not None:
         raise Unusable(
             f"What was downloaded from {url} is not a whole zip archive ({damaged}), "
@@ -50,12 +64,35 @@ def check_zip(part, url):
         )
 
 
+def damage_of(file):
+    """Return what is wrong with a zip archive, None if nothing is."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip()
+    except DAMAGE as error:
+        return error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return error  # bz2 has no error of its own
+
+
+def recorded_digest(path):
+    """Return the checksum that is kept beside the file, None if there is none."""
+    try:
+        text = _record_of(path).read_text("ascii", errors="replace")
+    except FileNotFoundError:
+        return None
+    digest = text.partition(" ")[0].strip().lower()
+    return digest if re.fullmatch("[0-9a-f]{64}", digest) else None
+
+
 def check_digest(file, path, sha256):
     """Return the checksum of ``file``: that given, or else recorded, for ``path``."""
     record = _record_of(path)
     expected, where = sha256, "published"
-    if expected is None and record.exists():
-        expected, where = record.read_text("ascii").partition(" ")[0], "recorded"
+    if expected is None:
+        expected, where = recorded_digest(path), "recorded"
     with open(file, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if expected is not None and digest != expected:
@@ -70,9 +107,9 @@ def check_digest(file, path, sha256):
 
 def record_digest(path, digest):
     """Write the checksum beside the file, unless the folder cannot be written."""
-    record = _record_of(path)
-    if record.exists():
+    if recorded_digest(path) is not None:
         return
+    record = _record_of(path)
     with suppress(OSError):
         handle, name = tempfile.mkstemp(".tmp", record.name, record.parent)
         try:

@@ -7,6 +7,8 @@ import numpy as np
 from scipy.signal import resample_poly
 from sklearn.utils import check_scalar
 
+from skflowfm._checks import reject_unreadable
+
 BLOCK = 1024
 
 
@@ -60,14 +62,15 @@ def resample_windows(X, rate_in, rate_out, *, n_timesteps=None):
             raise ValueError(f"{name} must be a positive number of Hz, got {rate!r}.")
     if n_timesteps is not None:
         check_scalar(n_timesteps, "n_timesteps", Integral, min_val=1)
-    X = X if hasattr(X, "shape") else np.asarray(X)
+    reject_unreadable(X)
+    X = X if hasattr(X, "shape") and hasattr(X, "dtype") else np.asarray(X)
     if X.ndim != 3 or X.dtype.kind not in "iuf" or 0 in X.shape[1:]:
         raise ValueError(
             "X must be an array of numbers of shape (n_windows, n_channels, "
             f"n_timesteps), got shape {X.shape} of dtype {X.dtype}. One window is "
             "X[np.newaxis]."
         )
-    ratio = (Fraction(rate_out) / Fraction(rate_in)).limit_denominator(1000)
+    ratio = simple_ratio(float(rate_out), float(rate_in))
     length = -(-X.shape[2] * ratio.numerator // ratio.denominator)
     if (n_timesteps or 1) > length:
         raise ValueError(
@@ -88,5 +91,20 @@ def resample_windows(X, rate_in, rate_out, *, n_timesteps=None):
             up, down = ratio.numerator, ratio.denominator
             part = resample_poly(part - level, up, down, axis=-1, padtype="line")
             part += level
+        if np.abs(part).max() > np.finfo(np.float32).max:
+            raise ValueError(
+                f"X must be finite in float32, got values up to {np.abs(part).max():g} "
+                "in size. Divide it by a constant first."
+            )
         out[start : start + BLOCK] = part[..., : out.shape[2]]
     return out
+
+
+def simple_ratio(rate_out: float, rate_in: float) -> Fraction:
+    """Return the ratio of two rates, within 1e-5 of it and with small terms."""
+    exact = Fraction(rate_out) / Fraction(rate_in)
+    for largest in (10**3, 10**5, 10**7):
+        ratio = exact.limit_denominator(largest)
+        if abs(ratio - exact) <= exact / 10**5:
+            break
+    return ratio

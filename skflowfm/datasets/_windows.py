@@ -169,6 +169,9 @@ def _check_recording(recording):
 def _encode(values, name, n_samples):
     """Codes into the sorted unique values, -1 where a value is missing."""
     # A plain np.asarray would turn the NaN of ["walk", nan] into a string.
+    if np.ma.isMaskedArray(values):
+        mask = np.ma.getmaskarray(values)
+        values = np.where(mask, None, values.data.astype(object))
     has_dtype = isinstance(getattr(values, "dtype", None), np.dtype)
     values = np.array(values, dtype=None if has_dtype else object)
     if values.ndim != 1 or len(values) != n_samples:

@@ -1,7 +1,10 @@
 """Input checks and private randomness of the measures."""
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import check_array
+
+from skflowfm._checks import reject_unreadable
 
 
 def check_rows(X, name, *, like=None, min_rows=2, windows=False):
@@ -23,6 +26,10 @@ def check_rows(X, name, *, like=None, min_rows=2, windows=False):
     -------
     X : ndarray of float64
     """
+    try:
+        reject_unreadable(X)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("X must", f"{name} must", 1)) from None
     X = check_array(
         X, dtype=np.float64, allow_nd=True, ensure_2d=False, input_name=name
     )
@@ -34,6 +41,8 @@ def check_rows(X, name, *, like=None, min_rows=2, windows=False):
             f"{name} must be {expected}, got shape {X.shape}. A univariate series is "
             f"{name}[:, np.newaxis, :]."
         )
+    if 0 in X.shape[1:]:
+        raise ValueError(f"{name} must have values in its rows, got shape {X.shape}.")
     if len(X) < min_rows:
         raise ValueError(f"{name} must have at least {min_rows} rows, got {len(X)}.")
     if like is not None and X.shape[1:] != like[1].shape[1:]:
@@ -52,7 +61,21 @@ def check_length(values, name, X, X_name):
             f"{name} must have one entry per row of {X_name}, shape ({len(X)},), "
             f"got shape {values.shape}."
         )
+    if pd.isna(values).any():
+        raise ValueError(f"{name} must have no missing value. Leave these rows out.")
     return values
+
+
+def check_same_columns(**frames):
+    """Raise if two of the inputs are frames whose columns differ in name or order."""
+    named = {k: list(X.columns) for k, X in frames.items() if hasattr(X, "columns")}
+    first, *others = named.items() or [None]
+    for name, columns in others:
+        if columns != first[1]:
+            raise ValueError(
+                f"{name} must have the columns of {first[0]} in the same order, "
+                f"{first[1]}, got {columns}. Take {name}[{first[0]}.columns]."
+            )
 
 
 def private_generator(random_state):

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from sklearn.metrics import pairwise_distances_argmin_min
 
-from skflowfm.metrics._checks import check_rows, private_generator
+from skflowfm.metrics._checks import check_rows, check_same_columns, private_generator
+from skflowfm.metrics._features import standardised
 from skflowfm.metrics._result import MetricResult
 
 Z_95 = 1.959963984540054
@@ -67,26 +68,22 @@ def nearest_neighbour_copy(X_train, X_synthetic, X_holdout, *, random_state=None
     >>> nearest_neighbour_copy(X_train, X_train, X_holdout, random_state=0).value
     1.0
     """
+    check_same_columns(X_train=X_train, X_synthetic=X_synthetic, X_holdout=X_holdout)
     X_train = check_rows(X_train, "X_train", min_rows=4)
     like = ("X_train", X_train)
     X_synthetic = check_rows(X_synthetic, "X_synthetic", like=like, min_rows=1)
     X_holdout = check_rows(X_holdout, "X_holdout", like=like)
     rng = private_generator(random_state)
-    scale = _channel_scale(X_train)
+    axes = (0, 2) if X_train.ndim == 3 else (0,)
     train, synthetic, holdout = (
-        (X / scale).reshape(len(X), -1) for X in (X_train, X_synthetic, X_holdout)
+        X.reshape(len(X), -1)
+        for X in standardised(X_train, X_synthetic, X_holdout, axes=axes)
     )
     value = _fraction_nearer(synthetic, train, holdout, rng)
     order = rng.permutation(len(train))
     half = len(train) // 2
     floor = _fraction_nearer(train[order[:half]], train[order[half:]], holdout, rng)
     return MetricResult(value, floor, _wilson_interval(value, len(synthetic)))
-
-
-def _channel_scale(X):
-    axes = (0, 2) if X.ndim == 3 else (0,)
-    scale = X.std(axis=axes, keepdims=True)
-    return np.where(scale > 0, scale, 1.0)
 
 
 def _fraction_nearer(rows, train, holdout, rng):

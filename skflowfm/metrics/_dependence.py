@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skflowfm._checks import check_count
 from skflowfm.metrics._checks import check_rows, private_generator
 from skflowfm.metrics._features import channel_correlations, power_floor
 from skflowfm.metrics._profile import profile_distance
@@ -53,6 +54,9 @@ def autocorrelation_distance(X_real, X_synthetic, *, max_lag=None, random_state=
     """
     X_real, X_synthetic = _window_pair(X_real, X_synthetic)
     n_timesteps = X_real.shape[-1]
+    if n_timesteps < 2:
+        raise ValueError("Autocorrelation needs windows of at least 2 steps, got 1.")
+    check_count("max_lag", max_lag, low=1)
     if max_lag is None:
         max_lag = n_timesteps // 2
     if not 1 <= max_lag < n_timesteps:

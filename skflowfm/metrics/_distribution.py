@@ -3,7 +3,13 @@
 import numpy as np
 from sklearn.metrics import pairwise_distances
 
-from skflowfm.metrics._checks import check_rows, percentile_interval, private_generator
+from skflowfm._checks import check_count
+from skflowfm.metrics._checks import (
+    check_rows,
+    check_same_columns,
+    percentile_interval,
+    private_generator,
+)
 from skflowfm.metrics._features import embed
 from skflowfm.metrics._result import CoverageResult, MetricResult, PermutationResult
 
@@ -120,8 +126,7 @@ def mmd(X_real, X_synthetic, *, embedding=None, n_permutations=500, random_state
     >>> round(mmd(X, X_new + 1, random_state=0).p_value, 3)
     0.002
     """
-    if n_permutations < 1:
-        raise ValueError(f"n_permutations must be at least 1, got {n_permutations!r}.")
+    check_count("n_permutations", n_permutations, low=1, optional=False)
     first, second, synthetic, rng = _three_samples(
         X_real, X_synthetic, embedding, random_state
     )
@@ -194,6 +199,7 @@ def precision_recall(
     first, second, synthetic, rng = _three_samples(
         X_real, X_synthetic, embedding, random_state
     )
+    check_count("n_neighbors", n_neighbors, low=1, optional=False)
     if not 1 <= n_neighbors < len(first):
         raise ValueError(
             f"n_neighbors must lie between 1 and {len(first) - 1}, one less than the "
@@ -211,6 +217,7 @@ def precision_recall(
 
 def _three_samples(X_real, X_synthetic, embedding, random_state):
     """Halves A and B of the real points and equally many synthetic ones; and a rng."""
+    check_same_columns(X_real=X_real, X_synthetic=X_synthetic)
     X_real = check_rows(X_real, "X_real", min_rows=4)
     X_synthetic = check_rows(X_synthetic, "X_synthetic", like=("X_real", X_real))
     rng = private_generator(random_state)

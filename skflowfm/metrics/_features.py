@@ -45,6 +45,18 @@ def representation_features(X):
     return window_features(X) if X.ndim == 3 else X
 
 
+def standardised(reference, *others, axes=(0,)):
+    """Return all with the mean and deviation of the first taken out.
+
+    Whatever the units, differences are then seen by trees, which tell no values apart
+    that are closer than 1e-7. What is constant but for rounding keeps its scale.
+    """
+    mean = reference.mean(axis=axes, keepdims=True)
+    scale = reference.std(axis=axes, keepdims=True)
+    scale = np.where(scale > 1e-9 * np.abs(mean), scale, 1.0)
+    return [(X - mean) / scale for X in (reference, *others)]
+
+
 def embed(embedding, *samples):
     """Return each sample as points in one space.
 
@@ -61,10 +73,7 @@ def embed(embedding, *samples):
     points : list of ndarray of shape (n, n_features)
     """
     if embedding is None:
-        points = [representation_features(X) for X in samples]
-        mean, scale = points[0].mean(axis=0), points[0].std(axis=0)
-        scale = np.where(scale > 1e-9 * (1 + np.abs(mean)), scale, 1.0)
-        return [(p - mean) / scale for p in points]
+        return standardised(*(representation_features(X) for X in samples))
     if not (hasattr(embedding, "transform") or callable(embedding)):
         raise TypeError(
             "embedding must be None, a fitted transformer or a callable that maps rows "

@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import recall_score
 
-from skflowfm.metrics._checks import check_length, check_rows, private_generator
+from skflowfm.metrics._checks import (
+    check_length,
+    check_rows,
+    check_same_columns,
+    private_generator,
+)
 from skflowfm.metrics._copy import nearest_neighbour_copy
 from skflowfm.metrics._dependence import (
     autocorrelation_distance,
@@ -18,6 +23,7 @@ from skflowfm.metrics._transfer import classifiers, train_on_synthetic
 from skflowfm.metrics._two_sample import c2st_auc
 
 NOTE = "None of this is a privacy guarantee: rows that pass may still reveal people."
+NO_TEST_LABELS = "Without y_test: usefulness is not measured."
 NO_TEST = "Without X_test: usefulness and copies are not measured."
 WIDTH = 38
 
@@ -158,6 +164,7 @@ def quality_report(
     >>> report["told from real: AUC"].value > 0.65
     True
     """
+    check_same_columns(X_real=X_real, X_synthetic=X_synthetic, X_test=X_test)
     X_real = check_rows(X_real, "X_real", min_rows=20)
     like = ("X_real", X_real)
     X_synthetic = check_rows(X_synthetic, "X_synthetic", like=like, min_rows=10)
@@ -178,6 +185,8 @@ def quality_report(
     else:
         X_test = check_rows(X_test, "X_test", like=like)
         lines.append(_copies(X_real, X_synthetic, X_test, seed))
+        if y_real is not None and y_test is None:
+            notes.insert(0, NO_TEST_LABELS)
         if y_real is not None and y_test is not None:
             y_test = check_length(y_test, "y_test", X_test, "X_test")
             real, synthetic = (X_real, y_real), (X_synthetic, y_synthetic)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skflowfm._checks import check_number
 from skflowfm.metrics._checks import check_rows, private_generator
 from skflowfm.metrics._features import (
     RELATIVE_POWER_FLOOR,
@@ -74,8 +75,7 @@ def log_psd_distance(
         raise ValueError(
             f"A spectrum needs windows of at least 4 steps, got {X_real.shape[-1]}."
         )
-    if not min_power > 0:
-        raise ValueError(f"min_power must be positive, got {min_power!r}.")
+    check_number("min_power", min_power, 0, above=True)
     rng = private_generator(random_state)
     floor_power = power_floor(X_real, axis=(0, 2), relative=min_power)[:, None]
     real, synthetic = (

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from skflowfm.metrics._checks import (
     check_length,
     check_rows,
+    check_same_columns,
     percentile_interval,
     private_generator,
 )
@@ -88,6 +89,7 @@ def train_on_synthetic(
     """
     if (X_train is None) != (y_train is None):
         raise ValueError("Give both X_train and y_train, or none of them.")
+    check_same_columns(X_test=X_test, X_synthetic=X_synthetic, X_train=X_train)
     X_test = check_rows(X_test, "X_test", min_rows=1)
     y_test = check_length(y_test, "y_test", X_test, "X_test")
     X_test_features = representation_features(X_test)
@@ -110,7 +112,8 @@ def train_on_synthetic(
 def classifiers(seed):
     """Return the two fixed classifiers, unfitted."""
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
-    return logistic, RandomForestClassifier(n_estimators=N_TREES, random_state=seed)
+    forest = RandomForestClassifier(n_estimators=N_TREES, random_state=seed)
+    return logistic, make_pipeline(StandardScaler(), forest)
 
 
 def _training_set(X, y, suffix, X_test):

@@ -6,10 +6,11 @@ from sklearn.ensemble import RandomForestClassifier
 from skflowfm.metrics._checks import (
     check_length,
     check_rows,
+    check_same_columns,
     percentile_interval,
     private_generator,
 )
-from skflowfm.metrics._features import representation_features
+from skflowfm.metrics._features import embed
 from skflowfm.metrics._result import MetricResult
 
 N_FOLDS = 5
@@ -87,6 +88,7 @@ def c2st_auc(
     >>> c2st_auc(X_real, X_synthetic + 10, random_state=0).value
     1.0
     """
+    check_same_columns(X_real=X_real, X_synthetic=X_synthetic)
     X_real = check_rows(X_real, "X_real", min_rows=20)
     X_synthetic = check_rows(
         X_synthetic, "X_synthetic", like=("X_real", X_real), min_rows=10
@@ -98,8 +100,7 @@ def c2st_auc(
     size = min(len(first), len(second), len(X_synthetic))
     first, second = rng.permutation(first)[:size], rng.permutation(second)[:size]
     drawn = rng.choice(len(X_synthetic), size, replace=False)
-    real = representation_features(X_real)
-    synthetic = representation_features(X_synthetic)
+    real, synthetic = embed(None, X_real, X_synthetic)
     side_a = real[first], groups_real[first]
     side_b = synthetic[drawn], groups_synthetic[drawn]
     value_rng, floor_rng = rng.spawn(2)  # equal floors for equally many rows

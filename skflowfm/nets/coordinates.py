@@ -20,29 +20,40 @@ import torch
 from torch import Tensor, nn
 
 FLOOR = 1e-3
+FARTHEST = 1e6
 LEVEL_SHARE = 0.1
 
 
 class Standardise(nn.Module):
     """Global standardisation per channel, learned once: ``(x - mean) / scale``.
 
+    What is farther out than a million counts as a million: squares of squares of it are
+    still finite in float32.
+
     Parameters
     ----------
     mean, scale : Tensor broadcastable to a row
         (n_channels, 1) for windows, (n_features,) for tables; ``scale`` is positive.
+    spread : Tensor of the same shape, default=None
+        What drawn rows are scaled by, 0 where the data are constant; None is ``scale``.
     """
 
-    def __init__(self, mean: Tensor, scale: Tensor):
+    def __init__(self, mean: Tensor, scale: Tensor, spread: Tensor | None = None):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
+        self.register_buffer("spread", scale.clone() if spread is None else spread)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.scale
+        return ((x - self.mean) / self.scale).clamp(-FARTHEST, FARTHEST)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Return to the user's units."""
         return x * self.scale + self.mean
+
+    def drawn(self, x: Tensor) -> Tensor:
+        """Return drawn rows in the user's units: what was constant is so exactly."""
+        return x * self.spread + self.mean
 
 
 class TableCoordinates(nn.Module):

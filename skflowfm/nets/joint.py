@@ -257,4 +257,4 @@ class JointModel(nn.Module):
             return self.velocity_field(x, x.new_full((len(x),), t), z)
 
         x_1 = integrate(v, x_0, n_steps, solver, stop)
-        return self.standardise.inverse(self.coordinates.inverse(x_1))
+        return self.standardise.drawn(self.coordinates.inverse(x_1))

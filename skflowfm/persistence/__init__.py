@@ -156,6 +156,8 @@ def load(
     """
     check_module("encoder", encoder)
     check_module("velocity_field", velocity_field)
+    if not (views is None or callable(views)):
+        raise TypeError(f"views must be a callable view(x, generator), got {views!r}.")
     supplied = {
         "encoder": encoder,
         "velocity_field": velocity_field,

@@ -12,13 +12,14 @@ import operator
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
 FORMAT = "skflowfm"
-FORMAT_VERSION = 2  # since 2 the learned components of z come first
+FORMAT_VERSION = 3  # 2: learned components of z come first; 3: constants are kept
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000  # as in safetensors
 METADATA = "__metadata__"
@@ -251,7 +252,8 @@ def write(path, content: bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    sync_folder(target.parent)
+    with suppress(OSError):  # a folder that cannot be read; the file is there
+        sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -115,7 +115,7 @@ def of_components(m: PrincipalComponents):
 
 
 def of_scaling(m: Standardise):
-    return {"mean": Blank(m.mean.shape), "scale": Blank(m.scale.shape)}
+    return {name: Blank(m.mean.shape) for name in ("mean", "scale", "spread")}
 
 
 def of_density(m: RepresentationFlow):

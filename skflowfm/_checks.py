@@ -1,0 +1,153 @@
+"""Checks of what a user gives that need no torch: all of the package shares them."""
+
+import functools
+import operator
+from collections.abc import Iterator
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+
+
+def all_or_nothing(method):
+    """Return a method that leaves the object as it was if it raises."""
+
+    @functools.wraps(method)
+    def attempt(self, *args, **kwargs):
+        before = dict(vars(self))
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:  # an interrupt, too, must not mix two fits
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return attempt
+
+
+def reject_unreadable(X) -> None:
+    """Raise on what would be read wrongly or fail far from its cause."""
+    if isinstance(X, Iterator):
+        raise TypeError(
+            f"X must be an array of rows, got a {type(X).__name__}. For rows that come "
+            "one by one use skflowfm.stream(model.transform, rows)."
+        )
+    if isinstance(X, pd.DataFrame) and isinstance(X.index, pd.MultiIndex):
+        raise TypeError(
+            "X must be a 3-D array or a frame with one row per sample, got a DataFrame "
+            f"with a MultiIndex of {X.index.nlevels} levels (a panel in long form). "
+            "Convert it to an array (n_windows, n_channels, n_timesteps), for example "
+            "with skflowfm.datasets.sliding_windows."
+        )
+    if isinstance(X, (list, tuple)):
+        try:
+            X = np.asarray(X)
+        except ValueError as error:
+            raise ValueError(
+                "X must be windows of equal length, got a ragged list "
+                f"({error}). Cut or resample them to one length first."
+            ) from None
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            "X must have no masked values. Fill them, or make windows without them "
+            "with skflowfm.datasets.sliding_windows(max_gap=)."
+        )
+    types = getattr(X, "dtypes", None)
+    if types is None or isinstance(X, pd.Series):
+        types = [getattr(X, "dtype", None)]
+    if times := [str(t) for t in types if getattr(t, "kind", "") in ("M", "m")]:
+        raise TypeError(
+            f"X must be numeric, got dates or durations ({times[0]}). Turn them into "
+            "numbers, such as hours since the start, or leave them out."
+        )
+    kind, ndim = getattr(getattr(X, "dtype", None), "kind", ""), getattr(X, "ndim", 0)
+    if kind == "O" and ndim >= 3:
+        raise TypeError(
+            f"X must be numeric, got dtype=object with X.shape={X.shape}. "
+            "Convert it with X.astype(np.float32)."
+        )
+
+
+def check_count(name: str, value, *, low: int = 0, optional: bool = True) -> None:
+    """Raise unless ``value`` is an integer of at least ``low`` (or None)."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
+        raise ValueError(
+            f"{name} must be an integer of at least {low}"
+            f"{' or None' if optional else ''}, got {name}={value!r}."
+        )
+
+
+def check_number(
+    name: str, value, low: float, high: float = np.inf, *, above: bool = False
+) -> None:
+    """Raise unless ``value`` is a real number in [low, high), ``above`` without low."""
+    try:
+        number = float("nan" if isinstance(value, (str, bytes)) else value)
+        inside = low <= number < high and not (above and number == low)
+    except (TypeError, ValueError):
+        inside = False
+    if not inside:
+        raise ValueError(
+            f"{name} must be a number in {'(' if above else '['}{low}, {high}), got "
+            f"{name}={value!r}."
+        )
+
+
+def check_length(name: str, values, n: int) -> np.ndarray:
+    """Return ``values`` as a 1-D array of length ``n``, or raise."""
+    values = np.asarray(values)
+    if values.shape != (n,):
+        raise ValueError(
+            f"{name} must have one entry per row of X, shape ({n},), got shape "
+            f"{values.shape}."
+        )
+    return values
+
+
+def check_groups(groups, n: int):
+    """Return ``groups`` as an array of length ``n`` without gaps, None as it is."""
+    if groups is None:
+        return None
+    groups = check_length("groups", groups, n)
+    check_present("groups", groups)
+    try:
+        np.unique(groups)
+    except TypeError:  # names of several types have no order
+        groups = pd.factorize(groups)[0]
+    return groups
+
+
+def check_present(name: str, values) -> None:
+    """Raise if a label or group is missing."""
+    missing = np.flatnonzero(pd.isna(np.asarray(values)))
+    if len(missing):
+        raise ValueError(
+            f"{name} must have no missing value, got {len(missing)}, the first at "
+            f"index {missing[0]}. Leave these rows out, or name what is unknown."
+        )
+
+
+def seed_of(random_state) -> int:
+    """Return a 63-bit seed from an int, a generator, or the system's entropy.
+
+    None draws from the operating system, not from numpy's global generator, which
+    therefore stays where it is.
+    """
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(0, 2**63 - 1, dtype=np.int64))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(0, 2**63 - 1))
+    try:
+        seed = operator.index(random_state)
+    except TypeError:
+        seed = -1
+    if seed < 0:
+        raise ValueError(
+            "random_state must be None, a non-negative integer, a RandomState or a "
+            f"Generator, got random_state={random_state!r}."
+        )
+    return seed % 2**63
