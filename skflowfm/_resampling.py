@@ -244,7 +244,7 @@ def codes_of(y, classes: np.ndarray) -> np.ndarray:
     """Return the position in ``classes`` of each label, or raise for an unknown one."""
     check_present("y", y)
     known = set(classes.tolist())
-    unknown = [c for c in pd.unique(np.asarray(y)).tolist() if c not in known]
+    unknown = [c for c in dict.fromkeys(np.asarray(y).tolist()) if c not in known]
     if unknown:
         raise ValueError(f"y asks for classes {unknown}; fit saw {classes.tolist()}.")
     return np.searchsorted(classes, y)

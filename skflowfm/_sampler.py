@@ -276,7 +276,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
 
         Returns
         -------
-        X_new : ndarray of the shape of ``X``, float32
+        X_new : ndarray of the shape of ``X``, float32, or DataFrame as in ``sample``
         """
         check_is_fitted(self)
         check_number("diversity", diversity, 0)

@@ -101,7 +101,8 @@ class FlowFMTransformer(
         than 4,000) a random part is used; more steps use more.
     max_time : float, default=None
         Most seconds of training, above 0; whichever of the two is spent first. Results
-        under a time limit depend on the machine's speed. Without ``max_steps`` it uses
+        under a time limit depend on the machine's speed. Preparing views counts; the
+        stem before and ``health_`` after come on top. Without ``max_steps`` it uses
         4,000 windows.
     validation_fraction : float, default=0.1
         Share of the rows, in [0, 1), on which early stopping watches the flow loss, for

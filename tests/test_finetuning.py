@@ -593,7 +593,7 @@ def test_a_row_of_a_table_is_answered_the_same_alone_as_among_others():
 # ----------------------------------------------------------------------------- errors
 BAD = {
     "strategy": ({"strategy": "frozen"}, "strategy must be one of .*got strategy='fro"),
-    "C": ({"C": 0}, r"C must be a number in \(0, inf\), got C=0"),
+    "C": ({"C": 0}, r"C must be a number in \[1e-30, inf\), got C=0"),
     "steps": ({"max_steps": 0}, "max_steps must be an integer of at least 1 or None"),
     "fraction": ({"validation_fraction": 1}, r"must be a number in \[0, 1\), got"),
     "weight": ({"class_weight": "even"}, "class_weight.*must be.*'even'"),

@@ -485,7 +485,7 @@ def test_metrics_import_numpy_and_scikit_learn_only():
             for name in names:
                 assert name.split(".")[0] in allowed
                 if name.startswith("skflowfm"):
-                    assert name.startswith("skflowfm.metrics")
+                    assert name.startswith(("skflowfm.metrics", "skflowfm._checks"))
 
 
 # ----------------------------------------------------------------- units and names

@@ -281,7 +281,7 @@ X3, X2 = noise(0, 30, 2, 16), noise(0, 30, 4)
         (lambda: frechet_distance(X3, X2), ValueError, "shape of those of X_real"),
         (lambda: frechet_distance(X2[:3], X2), ValueError, "at least 4 rows, got 3"),
         (lambda: mmd(X2, X2 * np.nan), ValueError, "X_synthetic contains NaN"),
-        (lambda: mmd(X2, X2, n_permutations=0), ValueError, "at least 1, got 0"),
+        (lambda: mmd(X2, X2, n_permutations=0), ValueError, "at least 1, got n_perm"),
         (
             lambda: precision_recall(X2, X2, n_neighbors=15),
             ValueError,

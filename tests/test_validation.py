@@ -1,6 +1,7 @@
 """Bad input: each case is refused by name, or works, and loses nothing."""
 
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -311,7 +312,9 @@ def test_a_time_stamp_does_not_outweigh_what_it_stands_beside(spread):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 4))
     stamps = 1.7e12 + spread * rng.normal(size=200)  # milliseconds
-    model = FlowFMTransformer(max_steps=0).fit(np.column_stack([X, stamps]))
+    said = pytest.warns(UserWarning, match="taken for constant")
+    with said if spread else nullcontext():
+        model = FlowFMTransformer(max_steps=0).fit(np.column_stack([X, stamps]))
     z = model.transform(np.column_stack([X, stamps]))
     assert LinearRegression().fit(z, X).score(z, X) > 0.9
 

@@ -1,10 +1,9 @@
 """Input checks and private randomness of the measures."""
 
 import numpy as np
-import pandas as pd
 from sklearn.utils import check_array
 
-from skflowfm._checks import reject_unreadable
+from skflowfm._checks import check_present, reject_unreadable
 
 
 def check_rows(X, name, *, like=None, min_rows=2, windows=False):
@@ -61,8 +60,7 @@ def check_length(values, name, X, X_name):
             f"{name} must have one entry per row of {X_name}, shape ({len(X)},), "
             f"got shape {values.shape}."
         )
-    if pd.isna(values).any():
-        raise ValueError(f"{name} must have no missing value. Leave these rows out.")
+    check_present(name, values)
     return values
 
 
