@@ -49,7 +49,7 @@ def make_synthetic(
     sampling_strategy : str, float, dict or callable, default=None
         Alternatively, imbalanced-learn's grammar of *totals wanted*, counting the rows
         that are there; see :class:`FlowFMSampler`. Needs ``y``.
-    sampler : FlowFMSampler, default=None
+    sampler : FlowFMSampler or FrozenEstimator of one, default=None
         Cloned and fitted. None is ``FlowFMSampler()``.
     random_state : int, RandomState, Generator or None, default=None
         Given, replaces the sampler's.
@@ -63,6 +63,8 @@ def make_synthetic(
 
     Raises
     ------
+    TypeError
+        If ``sampler`` is something else.
     ValueError
         If both ``n_samples`` and ``sampling_strategy`` are given, a count is negative
         or below what is there, a class has no row, or rows per class are asked for
@@ -87,8 +89,12 @@ def make_synthetic(
         )
     if isinstance(n_samples, pd.Series):
         n_samples = n_samples.to_dict()
-    if not isinstance(sampler, (FlowFMSampler, type(None))):
-        raise TypeError(f"sampler must be a FlowFMSampler or None, got {sampler!r}.")
+    inner = getattr(sampler, "estimator", sampler)
+    if not (inner is None or isinstance(inner, FlowFMSampler)):
+        raise TypeError(
+            f"sampler must be a FlowFMSampler, a FrozenEstimator of one or None, got "
+            f"{sampler!r}. FlowFMSampler(transformer) makes one of a transformer."
+        )
     by_class = sampling_strategy is not None or isinstance(n_samples, dict)
     y = y if y is None else check_labels(y)
     if by_class and y is None:

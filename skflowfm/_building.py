@@ -64,8 +64,7 @@ def check_rate(sampling_rate):
     """Return a sampling rate as a float, None as it is, or raise."""
     if sampling_rate is None:
         return None
-    given = "True" if sampling_rate is True else sampling_rate
-    check_number("sampling_rate", given, 0, above=True)
+    check_number("sampling_rate", sampling_rate, 0, above=True)
     return float(sampling_rate)
 
 

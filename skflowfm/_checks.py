@@ -47,6 +47,17 @@ def reject_unreadable(X) -> None:
                 "X must be windows of equal length, got a ragged list "
                 f"({error}). Cut or resample them to one length first."
             ) from None
+    reject_masked_and_dates(X)
+    kind, ndim = getattr(getattr(X, "dtype", None), "kind", ""), getattr(X, "ndim", 0)
+    if kind == "O" and ndim >= 3:
+        raise TypeError(
+            f"X must be numeric, got dtype=object with X.shape={X.shape}. "
+            "Convert it with X.astype(np.float32)."
+        )
+
+
+def reject_masked_and_dates(X) -> None:
+    """Raise on what is no number, though numpy would make one of it."""
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         raise ValueError(
             "X must have no masked values. Fill them, or make windows without them "
@@ -59,12 +70,6 @@ def reject_unreadable(X) -> None:
         raise TypeError(
             f"X must be numeric, got dates or durations ({times[0]}). Turn them into "
             "numbers, such as hours since the start, or leave them out."
-        )
-    kind, ndim = getattr(getattr(X, "dtype", None), "kind", ""), getattr(X, "ndim", 0)
-    if kind == "O" and ndim >= 3:
-        raise TypeError(
-            f"X must be numeric, got dtype=object with X.shape={X.shape}. "
-            "Convert it with X.astype(np.float32)."
         )
 
 
@@ -84,7 +89,8 @@ def check_number(
 ) -> None:
     """Raise unless ``value`` is a real number in [low, high), ``above`` without low."""
     try:
-        number = float("nan" if isinstance(value, (str, bytes)) else value)
+        no_number = isinstance(value, (str, bytes, bool, np.bool_))
+        number = float("nan" if no_number else value)
         inside = low <= number < high and not (above and number == low)
     except (TypeError, ValueError):
         inside = False
@@ -112,10 +118,12 @@ def check_groups(groups, n: int):
         return None
     groups = check_length("groups", groups, n)
     check_present("groups", groups)
-    try:
-        np.unique(groups)
-    except TypeError:  # names of several types have no order
-        groups = pd.factorize(groups)[0]
+    if groups.dtype == object:
+        codes, names = pd.factorize(groups)
+        try:
+            sorted(names)
+        except TypeError:  # names of several types have no order
+            return codes
     return groups
 
 

@@ -165,8 +165,8 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         transformer stay those that others use; safest with few people. "full" trains
         it too. "scratch" does so without pretraining, to see what that is worth.
     C : float, default=1.0
-        Inverse strength of the penalty of the logistic regression on z, above 0, as in
-        ``LogisticRegression``. Smaller is smoother, for few or doubtful labels.
+        Inverse strength of the penalty of the logistic regression on z, at least 1e-30,
+        as in ``LogisticRegression``. Smaller is smoother, for few or doubtful labels.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss; "balanced" is inversely proportional to its
         frequency among the labelled rows.
@@ -346,13 +346,16 @@ def is_number(label) -> bool:
 
 
 def is_labelled(y):
-    """Return which rows have a label: all, unless -1 stands beside two classes."""
+    """Return which rows have a label: all, unless -1 stands beside two classes.
+
+    Or raise, where a text of -1 stands beside names: numpy makes one in mixed lists.
+    """
     labels = set(y.tolist()) if y.dtype.kind in "UO" else set()
     if "-1" in labels and not all(map(is_number, labels)):
         raise ValueError(
             "y has the text '-1' beside names, got labels of dtype "
             f"{y.dtype}. The number -1 marks rows without a label: with names as "
-            "labels pass an array of dtype object, so that it stays a number."
+            "labels give that number in an array of dtype object."
         )
     if y.dtype.kind in "iufO":
         unlabelled = np.asarray(y == UNLABELLED, dtype=bool)

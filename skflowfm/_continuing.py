@@ -54,21 +54,20 @@ def fitted_model(given, kind, name):
     return model
 
 
-def same_model(estimator, start):
-    """Return a copy of the module of ``start``, which a broken training cannot spoil.
-
-    Raises
-    ------
-    ValueError
-        If the parameters of ``estimator`` ask for another model.
-    """
+def check_same_size(estimator, start) -> None:
+    """Raise if ``estimator`` asks for another number of components than ``start``."""
     n_components = start.n_components_
     if estimator.n_components not in (None, n_components):
         raise ValueError(
-            f"n_components must be None or the {n_components} of the model that fit "
-            f"goes on with, got n_components={estimator.n_components}. Change it, or "
+            f"n_components must be None or the {n_components} of the model that is to "
+            f"go on learning, got n_components={estimator.n_components}. Change it, or "
             "fit anew (without init, warm_start=False)."
         )
+
+
+def check_same_model(estimator, start) -> None:
+    """Raise if the parameters of ``estimator`` ask for another model than ``start``."""
+    check_same_size(estimator, start)
     for name in ("encoder", "velocity_field"):
         own, fitted = getattr(estimator, name), getattr(start.module_, name)
         if own is not None and repr(own) != repr(fitted):
@@ -77,7 +76,18 @@ def same_model(estimator, start):
                 f"{type(fitted).__name__}, got {own!r}. fit goes on with that model's "
                 "own."
             )
-    return copy.deepcopy(start.module_)
+
+
+def copy_for(module, rows):
+    """Return a copy that can learn from ``rows``; what breaks off spoils nothing.
+
+    What was constant so far may vary from now on, and is then drawn so.
+    """
+    module = copy.deepcopy(module)
+    if not module.standardise.spread.all():
+        mean, _, spread = rows.moments()
+        module.standardise.wake(mean, spread)
+    return module
 
 
 def take_over(estimator, start, X, groups, seed, rate) -> Rows:
@@ -111,7 +121,7 @@ def take_over(estimator, start, X, groups, seed, rate) -> Rows:
     ValueError
         If the rows are of another kind, or the parameters ask for another model.
     """
-    module = same_model(estimator, start)
+    check_same_model(estimator, start)
     known = getattr(start, "sampling_rate_", None)
     if None not in (rate, known) and not math.isclose(rate, known, rel_tol=1e-3):
         raise ValueError(
@@ -122,7 +132,9 @@ def take_over(estimator, start, X, groups, seed, rate) -> Rows:
     rows = check_rows(start, X, reset=False, min_rows=2, any_length=True)
     check_groups(groups, len(rows))
     if start.row_shape_in_ != rows.row_shape:
-        module = module_at(module, start.row_shape_in_, rows.row_shape)
+        module = module_at(start.module_, start.row_shape_in_, rows.row_shape)
+    else:
+        module = start.module_
     if rate is None and known is not None:
         warn_of_rate(f"a model of windows at {known:g} Hz", f"one of {known:g} Hz")
     elif known is None and start.row_shape_in_ != rows.row_shape:
@@ -135,7 +147,8 @@ def take_over(estimator, start, X, groups, seed, rate) -> Rows:
     for name in SEEN:
         vars(estimator).pop(name, None)
     vars(estimator).update(seen, row_shape_in_=rows.row_shape)
-    estimator.module_, estimator.n_components_ = module, start.n_components_
+    estimator.module_ = copy_for(module, rows)
+    estimator.n_components_ = start.n_components_
     estimator.seed_ = start.seed_ if start is estimator else seed
     estimator.sampling_rate_ = rate if known is None else known
     return rows

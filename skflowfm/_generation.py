@@ -110,9 +110,8 @@ def represent(model, rows) -> torch.Tensor:
     for start in range(0, len(rows), TRANSFORM_BLOCK):
         with torch.inference_mode():
             block = rows[start : start + TRANSFORM_BLOCK].to(device)
-            out[start : start + len(block)] = model.represent(filled_up(block))[
-                : len(block)
-            ]
+            n = len(block)
+            out[start : start + n] = model.represent(filled_up(block))[:n]
     return out
 
 
@@ -196,12 +195,9 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
                 )
                 for source, t in zip(x_0, times, strict=True)
             ]
-            loss, distance = (
-                torch.stack(losses).mean(0),
-                model.axes.distance(model.axes(z)),
-            )
-            parts = [part.clamp_min(1e-12).log() for part in (loss, distance)]
-            out[start : start + n] = -sum(parts)[:n]
+            loss = torch.stack(losses).mean(0).clamp_min(1e-12)
+            distance = model.axes.distance(model.axes(z)).clamp_min(1e-12)
+            out[start : start + n] = -(loss.log() + distance.log())[:n]
     return out
 
 

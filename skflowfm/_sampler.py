@@ -59,12 +59,13 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         For ``fit_resample``, as in imbalanced-learn's over-samplers. "auto" ("not
         majority") raises every class to the size of the largest; "minority", "not
         minority", "all"; a float in (0, 1] is the ratio of two classes; a dict
-        {class: total}; a callable, y to such a dict.
+        {class: total}, or a Series of these; a callable, y to such a dict.
     bounds : None, "data" or pair, default=None
         Values outside are moved to the edge. "data" takes the smallest and largest of
         each channel or feature in ``fit``; a pair (low, high) has numbers, or one for
-        each channel or feature, infinite where there is no bound. Without it a count or
-        a price may come out negative.
+        each channel or feature, infinite where there is no bound. Categories are not
+        touched; whole numbers stay whole. Without it a count or a price may come out
+        negative.
     random_state : int, RandomState, Generator or None, default=None
         Seeds training (if the transformer has no seed of its own), q and the draws.
 
@@ -221,7 +222,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             How many; not used if ``y`` or ``class_counts`` says it.
         y : label or array-like of shape (n,), default=None
             Class of each row to draw; a single label stands for ``n_samples`` rows.
-        class_counts : dict, default=None
+        class_counts : dict or Series, default=None
             {class: number of rows}; the rows come class by class, in its order.
         random_state : int, RandomState, Generator or None, default=None
             None uses the estimator's, so an estimator with an integer seed draws the

@@ -1,6 +1,5 @@
 """Results for more rows than memory holds, block by block."""
 
-import copy
 import sys
 import time
 
@@ -111,7 +110,7 @@ def whole_blocks(blocks, row_shape):
     for place, block in enumerate(blocks):
         shape = np.shape(block)
         if shape == row_shape:
-            single.append(copy.copy(block))  # a reader may use its array again
+            single.append(own(block))
             if len(single) < TRANSFORM_BLOCK:
                 continue
         elif shape[1:] != row_shape:
@@ -130,6 +129,12 @@ def whole_blocks(blocks, row_shape):
         yield joined(single)
 
 
+def own(row):
+    """Return a copy of a row, as a reader may use its array again."""
+    values = np.array(row)
+    return pd.Series(values, row.index) if isinstance(row, pd.Series) else values
+
+
 def joined(rows):
     """Return rows as one block: a frame if they have names."""
     if all(isinstance(row, pd.Series) for row in rows):
@@ -140,8 +145,10 @@ def joined(rows):
 def written(results, out):
     """Write results to ``out``, one after the other, and return the filled part."""
     n = 0
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be an array or a memory map, got {type(out)}.")
+    if not (hasattr(out, "shape") and hasattr(out, "dtype")):
+        raise TypeError(
+            f"out must be an array or a memory map, got a {type(out).__name__}."
+        )
     for result in results:
         result = np.asarray(result)
         room = len(out) - n

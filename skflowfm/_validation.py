@@ -66,9 +66,10 @@ class Rows:
     def moments(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return mean, scale and spread per channel or feature.
 
-        Both are the standard deviation. A channel that is constant to float32 precision
-        has spread 0, and scale 1, or the distance of neighbouring numbers of that
-        precision if that is more; there is a warning if it is not quite constant.
+        Scale and spread are the standard deviation. A channel that is constant to
+        float32 precision has spread 0, and scale 1, or the distance of neighbouring
+        numbers of that precision if that is more; there is a warning if it is not quite
+        constant.
         """
         axis = (0, 2) if self.is_windows else 0
         parts = [self.array[part].astype(np.float64) for part in self.chunks()]
@@ -104,7 +105,7 @@ def warn_of_lost(mean, deviation, constant) -> None:
             f"{mean[k]:.6g}, standard deviation {deviation[k]:.2g}). Subtract the mean "
             "first, as the model works in float32.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=7,
         )
 
 

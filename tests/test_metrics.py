@@ -555,3 +555,24 @@ def test_missing_subjects_are_refused():
     X = noise(0, 60, 2)
     with pytest.raises(ValueError, match="groups_real must have no missing value"):
         c2st_auc(X, X, groups_real=[None, *range(59)])
+
+
+@pytest.mark.parametrize("shape", [(120, 3), (120, 3, 16)])
+def test_what_float32_makes_of_a_constant_tells_nothing(shape, few_trees):
+    X, new = noise(0, *shape), noise(1, *shape)
+    X[:, 1] = new[:, 1] = 9.81
+    for there in (new, new.astype(np.float32)):
+        assert c2st_auc(X, there, random_state=0).value < 0.7
+
+
+def test_the_rounding_of_windows_at_rest_tells_nothing(few_trees):
+    level, other = noise(0, 2, 200, 1, 1)
+    X, new = (np.repeat(x, 32, axis=2) for x in (level, other.astype(np.float32)))
+    assert c2st_auc(X, new, random_state=0).value < 0.65
+    assert (window_features(X)[:, 1] == 0).all()
+
+
+def test_columns_without_names_are_taken_in_order():
+    X = pd.DataFrame(noise(0, 60, 2), columns=["a", "b"])
+    unnamed = pd.DataFrame(noise(1, 60, 2))
+    assert frechet_distance(X, unnamed, random_state=0).value > 0

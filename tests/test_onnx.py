@@ -187,6 +187,16 @@ def test_steps_generate_table_rows(table, fitted_table, tmp_path):
     assert far(generate(path, z, x_0), fitted_table.inverse_transform(z)) < 1e-4
 
 
+def test_steps_keep_what_is_constant(table, tmp_path):
+    X = np.array(table, np.float32)
+    X[:, 2] = 5
+    model = FlowFMTransformer(4, max_steps=5, random_state=0).fit(X)
+    sampler = FlowFMSampler(FrozenEstimator(model), random_state=0).fit(X)
+    sampler.to_onnx(tmp_path / "step.onnx", part="generator_step")
+    x_0 = source_rows(model.seed_, "source", 0, len(X), (6,)).numpy()
+    assert (generate(tmp_path / "step.onnx", model.transform(X), x_0)[:, 2] == 5).all()
+
+
 def test_the_row_of_a_step_is_where_a_straight_way_ends(step_file, fitted, windows):
     """With t = 1 the way has ended: coordinates and their row."""
     X = windows[0][:5]

@@ -299,3 +299,16 @@ def test_frames_and_their_rows_are_read_by_name():
     np.testing.assert_allclose(rows, model.transform(X), atol=1e-6)
     with pytest.raises(ValueError, match="feature names"):
         list(stream(model.transform, (X[list("cba")].iloc[i] for i in range(40))))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, pd.Series])
+def test_a_reader_may_use_its_row_again(model, kind):
+    X, buffer = table(20), np.empty(3)
+
+    def reader():
+        for row in X:
+            buffer[:] = row
+            yield kind(buffer)
+
+    (Z,) = stream(model.transform, reader())
+    np.testing.assert_allclose(Z, model.transform(X), atol=1e-5)

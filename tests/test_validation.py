@@ -452,18 +452,13 @@ def test_the_farther_out_the_less_usual_whatever_the_size(shape):
     assert (scores[3:] <= scores[2]).all()
 
 
-def test_an_interrupted_partial_fit_leaves_the_model_that_was_there(table):
-    armed = []
+def test_an_interrupted_partial_fit_leaves_the_model_that_was_there(table, monkeypatch):
+    def interrupted(self, *args):
+        raise KeyboardInterrupt
 
-    def view(x, generator):
-        if armed and not armed.pop():
-            raise KeyboardInterrupt
-        noise = torch.randn(x.shape, generator=generator)
-        return x + 0.1 * noise
-
-    model = FlowFMTransformer(2, views=view, random_state=0).partial_fit(table)
+    model = FlowFMTransformer(2, random_state=0).partial_fit(table)
     before, scores = model.transform(table), model.score_samples(table)
-    armed[:] = [False, True]
+    monkeypatch.setattr(FlowFMTransformer, "_describe", interrupted)  # after training
     with pytest.raises(KeyboardInterrupt):
         model.partial_fit(9 * table)
     np.testing.assert_array_equal(model.transform(table), before)
@@ -536,3 +531,23 @@ def test_a_frozen_transformer_still_checks_groups(table):
 def test_a_regressor_is_not_augmented(table):
     with pytest.raises(TypeError, match="classifier must be a classifier"):
         AugmentedClassifier(LinearRegression()).fit(table, [0, 1] * 20)
+
+
+@pytest.mark.parametrize("how", ["partial_fit", "init"])
+def test_what_was_constant_may_vary_later(how):
+    rng = np.random.default_rng(0)
+    first, later = rng.normal(size=(2, 60, 3))
+    first[:, 1], later[:, 2] = 0.0, first[:, 2]
+    model = FlowFMTransformer(3, max_steps=1, random_state=0)
+    if how == "partial_fit":
+        model.partial_fit(first)
+        assert model.inverse_transform(model.transform(first))[:, 1].std() == 0
+        model.partial_fit(later)
+    else:
+        model = FlowFMTransformer(max_steps=1).fit(later, init=model.fit(first))
+    assert model.inverse_transform(model.transform(later))[:, 1].std() > 0.1
+
+
+def test_a_number_is_no_truth_value(table):
+    with pytest.raises(ValueError, match="sampling_rate must be a number"):
+        transformer().fit(table[:, None], sampling_rate=np.True_)

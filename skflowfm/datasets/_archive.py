@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ._checksum import DAMAGE
+from ._checksum import DAMAGE, Unusable
 
 _IN_MEMORY = 2**26  # inner archives up to this size, in bytes
 _ZIP = re.compile(r"\.zip$", re.IGNORECASE)
@@ -114,10 +114,12 @@ def _reader(archive, entry, path):
 def _readable(name):
     try:
         yield
+    except Unusable:  # an archive in the archive
+        raise
     except (*DAMAGE, OSError) as error:
         if getattr(error, "errno", None) is not None:
             raise
-        raise OSError(
+        raise Unusable(
             f"{name} cannot be unpacked ({error}): the archive is damaged or was not "
             "copied to its end. Remove it and fetch again."
         ) from error

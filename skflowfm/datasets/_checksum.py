@@ -43,13 +43,13 @@ def verify(path, sha256=None):
     OSError
         If the checksums differ, or none is known and the archive is damaged.
     """
-    damaged = None
     if sha256 is None and recorded_digest(path) is None:
         damaged = damage_of(path)
-    if damaged is not None:
-        raise Unusable(
-            f"{path} is not a whole zip archive ({damaged}). Remove it and fetch again."
-        )
+        if damaged is not None:
+            raise Unusable(
+                f"{path} is not a whole zip archive ({damaged}). Remove it and fetch "
+                "again."
+            )
     record_digest(path, check_digest(path, path, sha256))
 
 

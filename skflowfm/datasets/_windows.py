@@ -170,8 +170,11 @@ def _encode(values, name, n_samples):
     """Codes into the sorted unique values, -1 where a value is missing."""
     # A plain np.asarray would turn the NaN of ["walk", nan] into a string.
     if np.ma.isMaskedArray(values):
-        mask = np.ma.getmaskarray(values)
-        values = np.where(mask, None, values.data.astype(object))
+        values, mask = values.data, np.ma.getmaskarray(values)
+        if mask.any() and values.dtype.kind in "mM":
+            values = np.where(mask, np.array("NaT", values.dtype), values)
+        elif mask.any():
+            values = np.where(mask, None, values.astype(object))
     has_dtype = isinstance(getattr(values, "dtype", None), np.dtype)
     values = np.array(values, dtype=None if has_dtype else object)
     if values.ndim != 1 or len(values) != n_samples:

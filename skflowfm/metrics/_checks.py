@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_array
 
-from skflowfm._checks import check_present, reject_unreadable
+from skflowfm._checks import check_present, reject_masked_and_dates
 
 
 def check_rows(X, name, *, like=None, min_rows=2, windows=False):
@@ -26,7 +26,7 @@ def check_rows(X, name, *, like=None, min_rows=2, windows=False):
     X : ndarray of float64
     """
     try:
-        reject_unreadable(X)
+        reject_masked_and_dates(X)
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace("X must", f"{name} must", 1)) from None
     X = check_array(
@@ -65,14 +65,21 @@ def check_length(values, name, X, X_name):
 
 
 def check_same_columns(**frames):
-    """Raise if two of the inputs are frames whose columns differ in name or order."""
+    """Raise if two of the inputs are frames whose columns differ in name or order.
+
+    As in scikit-learn, columns have names if all of them are texts.
+    """
     named = {k: list(X.columns) for k, X in frames.items() if hasattr(X, "columns")}
+    named = {k: v for k, v in named.items() if all(isinstance(c, str) for c in v)}
     first, *others = named.items() or [None]
     for name, columns in others:
         if columns != first[1]:
+            remedy = "Pass frames of the same columns, or arrays."
+            if sorted(columns) == sorted(first[1]):
+                remedy = f"Take {name}[{first[0]}.columns]."
             raise ValueError(
                 f"{name} must have the columns of {first[0]} in the same order, "
-                f"{first[1]}, got {columns}. Take {name}[{first[0]}.columns]."
+                f"{first[1]}, got {columns}. {remedy}"
             )
 
 

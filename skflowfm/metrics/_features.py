@@ -49,12 +49,15 @@ def standardised(reference, *others, axes=(0,)):
     """Return all with the mean and deviation of the first taken out.
 
     Whatever the units, differences are then seen by trees, which tell no values apart
-    that are closer than 1e-7. What is constant but for rounding keeps its scale.
+    that are closer than 1e-7. What is constant keeps its scale, and what differs from
+    it as float32 does from float64 is the same.
     """
     mean = reference.mean(axis=axes, keepdims=True)
     scale = reference.std(axis=axes, keepdims=True)
-    scale = np.where(scale > 1e-9 * np.abs(mean), scale, 1.0)
-    return [(X - mean) / scale for X in (reference, *others)]
+    constant = scale <= 1e-9 * np.abs(mean)
+    scale, rounding = np.where(constant, 1.0, scale), 1e-6 * np.abs(mean) * constant
+    centred = [X - mean for X in (reference, *others)]
+    return [np.where(np.abs(c) <= rounding, 0.0, c) / scale for c in centred]
 
 
 def embed(embedding, *samples):
@@ -114,11 +117,16 @@ def window_features(X):
     (2, 57)
     """
     differences = np.diff(X, axis=-1, append=X[..., -1:])
+    at_rest = np.sqrt(power_floor(X, axis=-1))
+
+    def size(values):  # of a window at rest 0, not its rounding
+        return np.where(values > at_rest, values, 0.0)[..., None]
+
     per_channel = [
         X.mean(axis=-1)[..., None],
-        X.std(axis=-1)[..., None],
+        size(X.std(axis=-1)),
         np.moveaxis(np.percentile(X, PERCENTILES, axis=-1), 0, -1),
-        np.abs(differences).mean(axis=-1)[..., None],
+        size(np.abs(differences).mean(axis=-1)),
         _log_band_powers(X),
     ]
     flat = np.concatenate(per_channel, axis=-1).reshape(len(X), -1)

@@ -55,6 +55,13 @@ class Standardise(nn.Module):
         """Return drawn rows in the user's units: what was constant is so exactly."""
         return x * self.spread + self.mean
 
+    def wake(self, mean: Tensor, spread: Tensor) -> None:
+        """Let vary what was constant, where these moments of new rows say it does."""
+        mean, spread = mean.to(self.mean.device), spread.to(self.mean.device)
+        moved = (mean - self.mean).abs() > 1e-6 * self.mean.abs()
+        awake = (self.spread == 0) & ((spread > 0) | moved)
+        self.spread.copy_(torch.where(awake, self.scale, self.spread))
+
 
 class TableCoordinates(nn.Module):
     """Coordinates of table rows: the standardised features themselves."""

@@ -218,4 +218,4 @@ class GeneratorStep(Piece):
         velocity = model.velocity_field(x_t, t, model.axes.inverse(z))
         left = (1 - t).reshape(-1, *[1] * (x_t.ndim - 1))
         end = model.coordinates.inverse(x_t + left * velocity)
-        return velocity, model.standardise.inverse(end)
+        return velocity, model.standardise.drawn(end)
