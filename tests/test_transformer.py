@@ -157,7 +157,7 @@ def test_warm_start_goes_on_and_fit_does_not(data):
 
 def test_warm_start_refuses_another_size(data):
     model = FlowFMTransformer(6, max_steps=1, warm_start=True).fit(data[0])
-    with pytest.raises(ValueError, match="None or the 6 of the model that fit goes on"):
+    with pytest.raises(ValueError, match="None or the 6 of the model that is to go on"):
         model.set_params(n_components=5).fit(data[0])
 
 
