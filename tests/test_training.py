@@ -117,16 +117,19 @@ def test_time_ends_training(windows):
     assert fitted.n_steps_ >= 1
 
 
+class Slope(torch.nn.Module):
+    """One weight, from 0 to what the rows ask for."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, target, t):
+        return (self.weight - target).square(), None, None
+
+
 def test_early_stopping_restores_the_best_round():
     """Loss on held-out rows of another kind than the training rows turns upwards."""
-
-    class Slope(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, target, t):
-            return (self.weight - target).square(), None, None
 
     def draw(index, generator):
         # rows 0, 1 pull the weight to 1, held-out row 2 would like .1
@@ -148,14 +151,6 @@ def test_early_stopping_restores_the_best_round():
 @pytest.mark.parametrize("limit", [{"max_steps": 100}, {"max_time": 0.3}])
 def test_early_stopping_sees_the_last_round(limit):
     """A loss that still falls when the budget ends keeps all that was learned."""
-
-    class Slope(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, target, t):
-            return (self.weight - target).square(), None, None
 
     def draw(index, generator):
         target = torch.ones(len(index))

@@ -91,10 +91,11 @@ def resample_windows(X, rate_in, rate_out, *, n_timesteps=None):
             up, down = ratio.numerator, ratio.denominator
             part = resample_poly(part - level, up, down, axis=-1, padtype="line")
             part += level
-        if np.abs(part).max() > np.finfo(np.float32).max:
+        largest = np.abs(part).max()
+        if largest > np.finfo(np.float32).max:
             raise ValueError(
-                f"X must be finite in float32, got values up to {np.abs(part).max():g} "
-                "in size. Divide it by a constant first."
+                f"X must be finite in float32, got values up to {largest:g} in size. "
+                "Divide it by a constant first."
             )
         out[start : start + BLOCK] = part[..., : out.shape[2]]
     return out
