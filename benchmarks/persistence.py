@@ -5,7 +5,8 @@ by `save`, joblib and skops (extra `dev`; left out without it). Sizes are shares
 weights and buffers as plain float32. With ``half_precision`` the representation is a
 little different: the table has the root mean square of that, as a share of the
 components' deviation. Each load runs in a process of its own: CPU seconds from where
-torch is imported to the first row's representation.
+torch is imported to the first row's representation, and beside them, in turn, what
+importing scikit-learn alone takes.
 
     python benchmarks/persistence.py
 """
@@ -41,6 +42,13 @@ model.transform(np.zeros((1, *model.row_shape_in_), np.float32))
 end = time.process_time()
 print(json.dumps([imported - start, loaded - imported, end - loaded, end - start]))
 """
+FLOOR = """
+import time
+import torch
+start = time.process_time()
+import sklearn.linear_model, sklearn.model_selection
+print(time.process_time() - start)
+"""
 
 
 def data_of(kind, n):
@@ -67,6 +75,12 @@ def size_of_skops(model):
     return len(skops.io.dumps(model))
 
 
+def printed_by(code, *arguments):
+    """What a new process prints."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def measure(kind, n, max_steps, repeats):
     """Sizes and seconds of one model, as a dict."""
     X = data_of(kind, n)
@@ -78,17 +92,15 @@ def measure(kind, n, max_steps, repeats):
         model.save(path)
         save = time.process_time() - start
         size = path.stat().st_size
-        command = [sys.executable, "-c", CHILD, str(path)]
         printed = [
-            subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            for _ in range(repeats)
+            (printed_by(CHILD, str(path)), printed_by(FLOOR)) for _ in range(repeats)
         ]
         model.save(path, half_precision=True)
         half, halved = path.stat().st_size, load(path)
     Z = model.transform(X)
     error = np.sqrt(((halved.transform(X) - Z) ** 2).mean() / Z.var(axis=0).mean())
-    seconds = np.median([json.loads(line) for line in printed], axis=0)
-    columns = "import_cpu_s", "load_cpu_s", "predict_cpu_s", "total_cpu_s"
+    seconds = np.median([[*json.loads(a), float(b)] for a, b in printed], axis=0)
+    parts = "import", "load", "predict", "total", "floor"
     return {
         "model": kind,
         "weights_mb": round(weights / 1e6, 3),
@@ -98,7 +110,10 @@ def measure(kind, n, max_steps, repeats):
         "joblib_ratio": round(size_of_joblib(model) / weights, 4),
         "skops_ratio": round(size_of_skops(model) / weights, 4),
         "save_cpu_s": round(save, 3),
-        **dict(zip(columns, seconds.round(3).tolist(), strict=True)),
+        **{
+            f"{p}_cpu_s": s
+            for p, s in zip(parts, seconds.round(3).tolist(), strict=True)
+        },
     }
 
 
