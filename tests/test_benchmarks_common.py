@@ -332,6 +332,28 @@ def test_a_mean_over_sets_draws_people_within_their_sets():
     assert cell.startswith("**")
 
 
+def test_the_first_page_says_what_the_rows_say(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    figure = load_by_path("readme_figure")
+    page = (BENCHMARKS.parent / "README.md").read_text("utf-8")
+    scores = figure.recognition(tables.read_rows([figure.RESULTS / "recognition.csv"]))
+    better_rival = scores[["minirocket", "statistics-forest"]].max(axis=1)
+    gain = 100 * (scores.flowfm - better_rival).groupby("label_fraction").mean()
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    shares = {0.01: "a hundredth of", 0.1: "the same, a tenth", 1.0: "the same, all"}
+    found = {
+        share: float(re.search(r"\| ([+-][\d.]+)", line)[1])
+        for share, words in shares.items()
+        for line in lines
+        if words in line
+    }
+    assert found == pytest.approx(gain.round(1).to_dict())
+    auc = figure.told_from_real(pd.read_csv(figure.RESULTS / "generation.csv"))
+    (line,) = (line for line in lines if "AUC" in line)
+    printed = [float(f"0.{digits}") for digits in re.findall(r" \.(\d+)", line)]
+    assert printed == pytest.approx(auc.round(2).to_list())
+
+
 # ------------------------------------------------------------------------- ablation
 ablation = load_by_path("recognition_ablation")
 SHORT = {
