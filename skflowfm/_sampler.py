@@ -64,8 +64,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         Values outside are moved to the edge. "data" takes the smallest and largest of
         each channel or feature in ``fit``; a pair (low, high) has numbers, or one for
         each channel or feature, infinite where there is no bound. Categories are not
-        touched; whole numbers stay whole. Without it a count or a price may come out
-        negative.
+        touched; whole numbers stay whole. Without it a count may come out negative, and
+        a window may go beyond the range of its sensor.
     random_state : int, RandomState, Generator or None, default=None
         Seeds training (if the transformer has no seed of its own), q and the draws.
 
