@@ -229,14 +229,8 @@ def measure_test_people(split, seed):
 
 
 def mean_c2st(split, X, groups, seed):
-    """AUC and floor, each the mean over several cuts of the training subjects.
-
-    Where one of them has more than a third of the windows, no cut leaves two on either
-    side for certain, and windows are cut instead.
-    """
+    """AUC and floor, each the mean over several cuts of the training subjects."""
     sides = {"groups_real": split.groups, "groups_synthetic": groups}
-    if np.unique(split.groups, return_counts=True)[1].max() > len(split.groups) / 3:
-        sides = {}
     cuts = range(N_CUTS * seed, N_CUTS * (seed + 1))
     results = [c2st_auc(split.X, X, **sides, random_state=cut) for cut in cuts]
     return np.mean([(result.value, result.floor) for result in results], axis=0)

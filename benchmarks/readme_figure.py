@@ -87,15 +87,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
-    add("--seeds", nargs="+", type=int, help="of recognition; all by default")
-    add("--out", type=Path, default=Path("docs/figures/overview.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/figures/overview.png"))
     options = parser.parse_args()
-    rows = read_rows([RESULTS / "recognition.csv"])
-    if options.seeds is not None:
-        rows = rows[rows.seed.isin(options.seeds)]
     draw(
-        recognition(rows),
+        recognition(read_rows([RESULTS / "recognition.csv"])),
         told_from_real(pd.read_csv(RESULTS / "generation.csv")),
         options.out,
     )
