@@ -133,11 +133,12 @@ def flow_shape(model, row_shape) -> tuple[int, ...]:
 
 
 class Steps(NamedTuple):
-    """How the flow is solved; see :func:`skflowfm.ode.integrate`."""
+    """How rows are drawn from representations; see :meth:`JointModel.decode`."""
 
     n_steps: int
     solver: str
     stop: float = 1.0
+    gain: np.ndarray | None = None
 
 
 def decode(

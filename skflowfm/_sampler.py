@@ -25,7 +25,7 @@ from ._resampling import (
     rows_like,
     rows_to_add,
 )
-from ._steps import check_quality, choose_stop, steps_of
+from ._steps import calibrated, check_quality, steps_of
 from ._validation import Rows, check_bounds, check_rows
 from .persistence import Savable
 
@@ -50,11 +50,11 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
     quality : {"fast", "balanced", "high"} or int, default="balanced"
         At most how often the velocity field is evaluated for each row: 4, 8 or 32
         times, or this number. Cost is proportional to it.
-    solver : {"auto", "euler", "midpoint", "rk4"}, default="auto"
-        How the evaluations are spent. "auto" finds out in ``fit`` where to stop and
-        take the field's estimate of the row: at ``stop_``, where windows of ``X``,
-        drawn again, have the right spectra. The others solve to the end, with 1, 2
-        and 4 evaluations for each step; see :mod:`skflowfm.ode`.
+    solver : {"auto", "euler", "adams", "midpoint", "rk4"}, default="auto"
+        How the evaluations are spent. "auto" takes the steps of "adams", and finds out
+        in ``fit``, from windows of ``X`` that it draws again, what gives them the right
+        spectra: ``stop_`` and ``spectral_gain_``. The others solve to the end, with 1,
+        1, 2 and 4 evaluations for each step; see :mod:`skflowfm.ode`.
     sampling_strategy : str, float, dict or callable, default="auto"
         For ``fit_resample``, as in imbalanced-learn's over-samplers. "auto" ("not
         majority") raises every class to the size of the largest; "minority", "not
@@ -75,6 +75,9 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         The fitted model.
     stop_ : float
         With ``solver="auto"``, the time where solving stops: 1 is the end.
+    spectral_gain_ : ndarray of shape (n_channels, n_timesteps + 1) or None
+        With ``solver="auto"`` of windows: what amplitudes from frequency 0 to half of
+        the sampling rate are multiplied by. Level and scale of a window stay.
     classes_ : ndarray or None
         Classes seen in ``fit``; None without labels.
     row_shape_in_, n_features_in_, feature_names_in_
@@ -123,6 +126,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
     >>> X_new.shape, y_new
     ((4, 3, 60), array([0, 0, 0, 2]))
     """
+
+    spectral_gain_ = None  # in files that say nothing about it
 
     def __init__(
         self,
@@ -182,10 +187,11 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         seen = rows.array if self._columns.categories else X
         self.transformer_ = fitted_transformer(self.transformer, seen, groups, seed)
         own, pool = Rows(rows.array[:n]), pool and Rows(rows.array[n:])
-        learned, self.stop_ = self.transformer_, 1.0
+        learned, self.stop_, self.spectral_gain_ = self.transformer_, 1.0, None
         self._density, self.classes_ = density_of(learned, own, y, pool, seed)
         if self.solver == "auto":
-            self.stop_ = choose_stop(learned.module_, rows, n_evaluations, seed)
+            found = calibrated(learned.module_, rows, n_evaluations, seed)
+            self.stop_, self.spectral_gain_ = found
         return self
 
     @all_or_nothing
@@ -426,7 +432,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             z,
             self.transformer_.row_shape_in_,
             seed,
-            steps_of(n_evaluations, self.solver, self.stop_),
+            steps_of(n_evaluations, self.solver, self.stop_, self.spectral_gain_),
             n_shared,
             first,
         ).numpy()

@@ -24,8 +24,9 @@ from skflowfm._generation import (
     score,
     source_rows,
 )
-from skflowfm._steps import STOPS, choose_stop, steps_of
+from skflowfm._steps import STOPS, calibrated, steps_of
 from skflowfm._validation import Rows
+from skflowfm.nets.coordinates import equalised
 from skflowfm.ode import SOLVERS, integrate
 
 seeds = st.integers(0, 2**63 - 1)
@@ -271,7 +272,7 @@ def test_no_more_evaluations_are_spent_than_allowed(n_evaluations, solver, stop)
         times.append(t)
         return x
 
-    integrate(v, torch.ones(1), *steps_of(n_evaluations, solver, stop))
+    integrate(v, torch.ones(1), *steps_of(n_evaluations, solver, stop)[:3])
     assert n_evaluations - SOLVERS.get(solver, (0, 0, 2))[2] < len(times)
     assert len(times) <= n_evaluations
     if solver == "auto" and n_evaluations > 1 and stop < 1:
@@ -288,9 +289,27 @@ def test_the_stop_with_the_right_spectra_is_chosen(monkeypatch, best):
         return rows[torch.arange(40)] * size
 
     monkeypatch.setattr(steps, "decode", drawn)
-    assert choose_stop(model_of((2, 30)), rows, 8, seed=0) == best
+    assert calibrated(model_of((2, 30)), rows, 8, seed=0)[0] == best
+
+
+def test_the_gain_undoes_what_drawing_does_to_the_spectrum(monkeypatch):
+    """Draws that lose amplitude towards high frequencies get it back."""
+    rows = Rows(normal(300, 2, 40).numpy())
+    loss = torch.stack([torch.linspace(0, -1, 41), torch.linspace(0, 0.5, 41)]).exp()
+
+    def drawn(model, z, row_shape, seed, solved):
+        index = torch.linspace(0, 299, len(z)).long()
+        level_and_scale = torch.zeros(len(z), 2, 2)
+        blurred = torch.cat([rows[index], level_and_scale], dim=-1)
+        return equalised(blurred, loss)[..., :-2]
+
+    monkeypatch.setattr(steps, "decode", drawn)
+    _, gain = calibrated(model_of((2, 40)), rows, 8, seed=0)
+    middle = slice(5, -5)  # at the ends a mean over neighbours is one-sided
+    np.testing.assert_allclose((gain * loss.numpy())[:, middle], 1, atol=0.02)
 
 
 def test_tables_are_solved_to_the_end(monkeypatch):
     monkeypatch.setattr(steps, "decode", None)
-    assert choose_stop(None, Rows(np.zeros((5, 3), np.float32)), 8, seed=0) == 1
+    rows = Rows(np.zeros((5, 3), np.float32))
+    assert calibrated(None, rows, 8, seed=0) == (1, None)

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skflowfm.flow_matching import sample_source
-from skflowfm.ode import SOLVERS, integrate
+from skflowfm.ode import SOLVERS, adams_bashforth, bent_times, integrate
 
 every_solver = pytest.mark.parametrize("solver", SOLVERS)
 
@@ -76,7 +78,7 @@ def test_constant_velocity_is_followed_exactly(solver, n_steps):
     torch.testing.assert_close(x_1, x_0 + velocity, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("solver", ["euler", "midpoint"])
+@pytest.mark.parametrize("solver", ["euler", "adams", "midpoint"])
 @pytest.mark.parametrize("n_steps", [1, 4, 9])
 def test_straight_paths_to_a_point_are_followed_exactly(solver, n_steps):
     """Data of a single row: every path is straight, at unequal speeds in x."""
@@ -84,6 +86,27 @@ def test_straight_paths_to_a_point_are_followed_exactly(solver, n_steps):
     x_0 = double(0.2, 5.0)
     x_1 = integrate(lambda x, t: (target - x) / (1 - t), x_0, n_steps, solver)
     torch.testing.assert_close(x_1, target, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("stop", [0.5, 0.75, 1.0])
+def test_adams_is_exact_where_velocity_is_linear_in_time(stop):
+    """From the second step on; the first is Euler's, and short."""
+    times = bent_times(6, stop)
+    x_0, x_1 = double(1.0), double(1.0 + times[1])
+    x_end = adams_bashforth(lambda x, t: double(1.0 + 3 * t), x_0, times)
+    exact = x_1 + (stop - times[1]) + 1.5 * (stop**2 - times[1] ** 2)
+    torch.testing.assert_close(x_end, exact, rtol=0, atol=1e-14)
+
+
+@given(st.integers(1, 50), st.floats(0.1, 1.0))
+def test_bent_times_rise_from_the_source_to_the_stop(n_steps, stop):
+    """Steps are shortest at the source, or at the data where it is gone on to them."""
+    times = np.array(bent_times(n_steps, stop))
+    assert times[0] == 0
+    assert times[-1] == pytest.approx(stop)
+    steps = np.diff(times)
+    assert (steps > 0).all()
+    assert (np.diff(steps if stop < 1 else steps[::-1]) > 0).all()
 
 
 @every_solver

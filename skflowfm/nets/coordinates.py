@@ -24,6 +24,34 @@ FARTHEST = 1e6
 LEVEL_SHARE = 0.1
 
 
+def mirrored_spectrum(x: Tensor) -> Tensor:
+    """Return the Fourier transform of windows followed by their mirror images.
+
+    The mirror image joins the ends, which a transform of the window alone would take
+    for a jump: so this is the discrete cosine transform (DCT-II), but for phases.
+
+    **Shape.** (..., T) to (..., T + 1), from frequency 0 to half of the sampling rate.
+    """
+    return torch.fft.rfft(torch.cat([x, x.flip(-1)], dim=-1))
+
+
+def equalised(coordinates: Tensor, gain: Tensor) -> Tensor:
+    """Return window coordinates, the frequencies of their shapes times ``gain``.
+
+    Parameters
+    ----------
+    coordinates : Tensor of shape (n, C, T + 2)
+        As :class:`WindowCoordinates` has them.
+    gain : array of shape (C, T + 1)
+        For each channel and frequency of :func:`mirrored_spectrum`.
+    """
+    shape, summary = coordinates[..., :-2], coordinates[..., -2:]
+    n = shape.shape[-1]
+    spectrum = mirrored_spectrum(shape) * torch.as_tensor(gain, device=shape.device)
+    shape = torch.fft.irfft(spectrum, n=2 * n)[..., :n]
+    return torch.cat([shape, summary], dim=-1)
+
+
 class Standardise(nn.Module):
     """Global standardisation per channel, learned once: ``(x - mean) / scale``.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..flow_matching import joint_loss
 from ..ode import integrate
+from .coordinates import equalised
 from .layers import bounded
 
 LARGEST_DEVIATION, SMALLEST_DEVIATION = 4.0, 2.0
@@ -239,6 +240,7 @@ class JointModel(nn.Module):
         n_steps: int,
         solver: str,
         stop: float = 1.0,
+        gain=None,
     ) -> Tensor:
         """Return one row for each representation, in the user's units (generation).
 
@@ -250,6 +252,9 @@ class JointModel(nn.Module):
             Source rows, in flow coordinates.
         n_steps, solver, stop
             See :func:`skflowfm.ode.integrate`.
+        gain : array of shape (n_channels, n_timesteps + 1), default=None
+            Of windows: what the frequencies of drawn shapes are multiplied by; see
+            :func:`equalised`.
         """
         z = self.axes.inverse(components)
 
@@ -257,4 +262,6 @@ class JointModel(nn.Module):
             return self.velocity_field(x, x.new_full((len(x),), t), z)
 
         x_1 = integrate(v, x_0, n_steps, solver, stop)
+        if gain is not None:
+            x_1 = equalised(x_1, gain)
         return self.standardise.drawn(self.coordinates.inverse(x_1))
