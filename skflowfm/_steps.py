@@ -12,6 +12,7 @@ QUALITIES = {"fast": 4, "balanced": 8, "high": 32}
 STOPS = 1.0, 0.875, 0.75
 ROWS_DRAWN_AGAIN = 256
 SMOOTHED = 9
+MOST_EXCESS = 2.0  # decades; more is not mended, but made up
 
 
 def check_quality(quality, solver) -> int:
@@ -97,7 +98,8 @@ class Redrawn:
 def gain_against(excess: torch.Tensor) -> np.ndarray:
     """Return the factor of each frequency's amplitude that undoes its excess.
 
-    It is averaged over nine neighbours, so that it says nothing of single windows.
+    It is averaged over nine neighbours, so that it says nothing of single windows, and
+    at most 10 or a tenth.
     """
     smooth = torch.nn.functional.avg_pool1d(
         excess[:, None],
@@ -106,7 +108,8 @@ def gain_against(excess: torch.Tensor) -> np.ndarray:
         padding=SMOOTHED // 2,
         count_include_pad=False,
     )
-    return (10 ** (-smooth[:, 0] / 2)).numpy()
+    smooth = smooth[:, 0].clamp(-MOST_EXCESS, MOST_EXCESS)
+    return (10 ** (-smooth / 2)).numpy()
 
 
 def calibrated(model, rows, n_evaluations: int, seed: int):
