@@ -22,7 +22,7 @@ from skflowfm import FlowFMSampler, FlowFMTransformer
 from skflowfm._building import on_meta
 from skflowfm._draws import JointDraws, LiveViews, private_generator
 from skflowfm._generation import decode
-from skflowfm._steps import STOPS, mean_log_spectrum, steps_of
+from skflowfm._steps import STOP, gain_against, mean_log_spectrum, steps_of
 from skflowfm._training import Budget, train, without_views
 from skflowfm._transformer import BATCH_SIZE, FIELD_RATE
 from skflowfm._validation import Rows
@@ -162,14 +162,15 @@ def judged_on_labels(split, counts, steps, seed):
 
 
 def drawn_of_labels(model, given, rows, seed):
-    """Return windows, with the stop whose spectra are those of the training windows."""
-    wanted = mean_log_spectrum(rows[torch.arange(len(rows))])
-    drawn = [
-        decode(model, given, rows.row_shape, seed, steps_of(EVALUATIONS, "auto", stop))
-        for stop in STOPS
-    ]
-    distance = [(mean_log_spectrum(X) - wanted).abs().mean() for X in drawn]
-    return drawn[int(torch.stack(distance).argmin())].numpy()
+    """Return windows, their spectra mended as those of the sampler."""
+    steps = steps_of(EVALUATIONS, "auto", STOP)
+    drawn = decode(model, given, rows.row_shape, seed, steps)
+    drawn_spectrum, real_spectrum = (
+        mean_log_spectrum(model.standardise(x))
+        for x in (drawn, rows[torch.arange(len(rows))])
+    )
+    gain = gain_against(drawn_spectrum - real_spectrum)
+    return decode(model, given, rows.row_shape, seed, steps._replace(gain=gain)).numpy()
 
 
 def jobs(data, seed, options):

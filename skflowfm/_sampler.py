@@ -127,8 +127,6 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
     ((4, 3, 60), array([0, 0, 0, 2]))
     """
 
-    spectral_gain_ = None  # in files that say nothing about it
-
     def __init__(
         self,
         transformer=None,
@@ -427,12 +425,13 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
 
     def _decode(self, z, seed, n_shared=1, first=0):
         n_evaluations = check_quality(self.quality, self.solver)
+        gain = getattr(self, "spectral_gain_", None)  # not in files of older versions
         X = decode(
             self.transformer_.module_,
             z,
             self.transformer_.row_shape_in_,
             seed,
-            steps_of(n_evaluations, self.solver, self.stop_, self.spectral_gain_),
+            steps_of(n_evaluations, self.solver, self.stop_, gain),
             n_shared,
             first,
         ).numpy()

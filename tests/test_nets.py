@@ -29,6 +29,7 @@ from skflowfm.nets.coordinates import (
     Standardise,
     TableCoordinates,
     WindowCoordinates,
+    equalised,
 )
 from skflowfm.nets.joint import PrincipalAxes
 from skflowfm.nets.layers import (
@@ -71,6 +72,20 @@ def test_standardise_and_back(mean, scale, seed):
     assert (standard.std(dim=(0, 2), correction=0) - 1).abs().max() < 1e-4
     error = standardise.inverse(standard) - x
     assert error.abs().max() < 10 * scale * precision
+
+
+# ------------------------------------------------------------------ equalised
+@given(n_timesteps=st.integers(2, 80), data=st.data())
+def test_a_cosine_is_multiplied_by_the_gain_of_its_frequency(n_timesteps, data):
+    """Those of the discrete cosine transform are kept apart, ends or no ends."""
+    k = data.draw(st.integers(1, n_timesteps - 1))
+    time = torch.arange(n_timesteps) + 0.5
+    cosine = torch.cos(torch.pi * k * time / n_timesteps).expand(1, 2, n_timesteps)
+    level_and_scale = normal(1, 2, 2)
+    gain = torch.linspace(0.5, 3, n_timesteps + 1) * torch.tensor([[1.0], [-2.0]])
+    out = equalised(torch.cat([cosine, level_and_scale], dim=-1), gain.numpy())
+    expected = torch.cat([cosine * gain[:, k : k + 1], level_and_scale], dim=-1)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
 
 
 # ------------------------------------------------------------------ WindowCoordinates
