@@ -38,8 +38,11 @@ from torch import Tensor
 
 from skflowfm import FlowFMSampler, FlowFMTransformer
 from skflowfm._generation import Steps, decode
+from skflowfm._steps import gain_of
+from skflowfm._validation import Rows
 from skflowfm.flow_matching import UNIFORM_TIME_SHARE, like_rows, sample_source
 from skflowfm.nets import JointModel
+from skflowfm.nets.coordinates import equalised
 
 N_TIMES = 1000
 OFFSET = 0.008
@@ -221,7 +224,7 @@ class DiffusionModel(JointModel):
             return loss, None, None
         return loss, self.project(view), self.project(other_view)
 
-    def decode(self, components, x_0, n_steps, solver, stop=1.0):
+    def decode(self, components, x_0, n_steps, solver, stop=1.0, gain=None):
         """Return one row for each representation, in the user's units.
 
         Parameters
@@ -236,6 +239,8 @@ class DiffusionModel(JointModel):
             Whether the steps add noise.
         stop : ignored
             As the flow has it.
+        gain : array of shape (n_channels, n_timesteps + 1), default=None
+            As the flow has it.
         """
         z = self.axes.inverse(components)
 
@@ -246,6 +251,8 @@ class DiffusionModel(JointModel):
         generator = generator_of(x_0) if eta else None
         bounds = self.low, self.high
         x_1 = reverse(predict, x_0, self.alpha_bar, n_steps, eta, generator, bounds)
+        if gain is not None:
+            x_1 = equalised(x_1, gain)
         return self.standardise.inverse(self.coordinates.inverse(x_1))
 
 
@@ -293,6 +300,13 @@ class DiffusionSampler(FlowFMSampler):
         self.n_steps = n_steps
         self.random_state = random_state
 
+    def mend(self, X, n_rows=256):
+        """Find the gain of these steps, as the flow's sampler does in ``fit``."""
+        steps = Steps(self.n_steps, self.method)
+        model, seed = self.transformer_.module_, self.random_state
+        self.spectral_gain_ = gain_of(model, Rows(X), steps, seed, n_rows)
+        return self
+
     def _decode(self, z, seed, *shared, **which):
         if self.method not in ETA or not 1 <= self.n_steps <= N_TIMES:
             raise ValueError(
@@ -304,7 +318,7 @@ class DiffusionSampler(FlowFMSampler):
             z,
             self.transformer_.row_shape_in_,
             seed,
-            Steps(self.n_steps, self.method),
+            Steps(self.n_steps, self.method, 1.0, self.spectral_gain_),
             *shared,
             **which,
         ).numpy()

@@ -32,8 +32,11 @@ from skflowfm import FlowFMSampler, FlowFMTransformer
 from skflowfm._building import on_meta
 from skflowfm._draws import private_generator
 from skflowfm._generation import Steps, decode
+from skflowfm._steps import gain_of
+from skflowfm._validation import Rows
 from skflowfm.flow_matching import flow_matching_loss, like_rows, straight_path
 from skflowfm.nets import JointModel, WindowVelocityField
+from skflowfm.nets.coordinates import equalised
 
 SHARE = 4  # of so many rows, one learns a jump
 N_WAVES = 8
@@ -93,7 +96,7 @@ class JumpModel(JointModel):
         """Return the loss of the rows that jump, as it counts."""
         return loss
 
-    def decode(self, components, x_0, n_steps, solver="jumps", stop=1.0):
+    def decode(self, components, x_0, n_steps, solver="jumps", stop=1.0, gain=None):
         """Return one row for each representation, ``n_steps`` equal jumps from noise.
 
         Parameters
@@ -106,11 +109,15 @@ class JumpModel(JointModel):
             Evaluations of the network for each row.
         solver, stop : ignored
             As the flow has them.
+        gain : array of shape (n_channels, n_timesteps + 1), default=None
+            As the flow has it.
         """
         z, x = self.axes.inverse(components), x_0
         jump = x.new_full((len(x),), 1 / n_steps)
         for k in range(n_steps):
             x = x + self.velocity_field(x, k * jump, z, jump) / n_steps
+        if gain is not None:
+            x = equalised(x, gain)
         return self.standardise.inverse(self.coordinates.inverse(x))
 
 
@@ -206,9 +213,16 @@ class JumpSampler(FlowFMSampler):
         self.quality = quality
         self.random_state = random_state
 
+    def mend(self, X):
+        """Find the gain of these jumps, as the parent does in ``fit``."""
+        steps = Steps(self.quality, "jumps")
+        model, seed = self.transformer_.module_, self.random_state
+        self.spectral_gain_ = gain_of(model, Rows(X), steps, seed)
+        return self
+
     def _decode(self, z, seed, *shared, **which):
         model, shape = self.transformer_.module_, self.transformer_.row_shape_in_
-        steps = Steps(self.quality, "jumps")
+        steps = Steps(self.quality, "jumps", 1.0, self.spectral_gain_)
         return self._finished(
             decode(model, z, shape, seed, steps, *shared, **which).numpy()
         )

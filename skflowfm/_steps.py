@@ -85,26 +85,30 @@ def gain_against(excess: torch.Tensor) -> np.ndarray:
     return (10 ** (-torch.nn.functional.pad(smooth, (1, 1)) / 2)).numpy()
 
 
+def gain_of(model, rows, steps: Steps, seed: int, n_rows: int = ROWS_DRAWN_AGAIN):
+    """Return the gain that gives windows, drawn with these steps, the right spectra.
+
+    At most ``n_rows`` windows are drawn again from their own representations. No labels
+    are used.
+    """
+    n = min(len(rows), n_rows)
+    some = rows[torch.linspace(0, len(rows) - 1, n).long()]
+    drawn = decode(model, represent(model, some), rows.row_shape, seed, steps)
+    device = device_of(model)
+    drawn, some = (
+        mean_log_spectrum(model.standardise(x.to(device)).cpu()) for x in (drawn, some)
+    )
+    return gain_against(drawn - some)
+
+
 def calibrated(model, rows, n_evaluations: int, seed: int):
     """Return where to stop solving, and the gain that gives the right spectra then.
 
     A field that was trained for minutes is not exact near the data, and a solver that
     goes on to them follows it into noise. One long step from an earlier time takes the
-    field's estimate of the row, which averages out detail that does not show yet. So
-    windows are drawn again from their own representations, and the gain gives each
-    frequency the power that it has lost. No labels are used. Tables have no spectrum
-    and are solved to the end.
-
-    Parameters
-    ----------
-    model : JointModel
-        Trained.
-    rows : Rows
-        What it was trained on; at most 1,024 of them are drawn again.
-    n_evaluations : int
-        Of the velocity field, for each row.
-    seed : int
-        Of the source.
+    field's estimate of the row, which averages out detail that does not show yet: the
+    gain gives frequencies the power that they have lost. Tables have no spectrum and
+    are solved to the end.
 
     Returns
     -------
@@ -113,12 +117,5 @@ def calibrated(model, rows, n_evaluations: int, seed: int):
     """
     if not rows.is_windows or rows.row_shape[-1] < 4 or n_evaluations == 1:
         return 1.0, None
-    n = min(len(rows), ROWS_DRAWN_AGAIN)
-    some = rows[torch.linspace(0, len(rows) - 1, n).long()]
     steps = steps_of(n_evaluations, "auto", STOP)
-    drawn = decode(model, represent(model, some), rows.row_shape, seed, steps)
-    device = device_of(model)
-    drawn, some = (
-        mean_log_spectrum(model.standardise(x.to(device)).cpu()) for x in (drawn, some)
-    )
-    return STOP, gain_against(drawn - some)
+    return STOP, gain_of(model, rows, steps, seed)

@@ -9,6 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
 from skflowfm import FlowFMSampler, FlowFMTransformer
+from skflowfm._steps import mean_log_spectrum
 from skflowfm.datasets import make_wearable
 from skflowfm.metrics import c2st_auc, nearest_neighbour_copy
 
@@ -135,6 +136,24 @@ def test_conditional_samples_look_like_their_class(data):
     drawn = [np.median(np.log(spread_new[y_new == c])) for c in range(6)]
     assert np.corrcoef(real, drawn)[0, 1] > 0.95
     np.testing.assert_allclose(drawn, real, atol=0.7)
+
+
+@pytest.mark.parametrize("quality", ["fast", "balanced"])
+def test_the_gain_brings_spectra_closer_and_keeps_level_and_scale(
+    data, transformer, quality
+):
+    X = data[0]
+    frozen = FrozenEstimator(transformer)
+    sampler = FlowFMSampler(frozen, quality=quality, random_state=0).fit(X)
+    mended = sampler.sample(300, random_state=5)
+    assert sampler.spectral_gain_.shape == (X.shape[1], X.shape[2] + 1)
+    sampler.spectral_gain_ = None
+    plain = sampler.sample(300, random_state=5)
+    np.testing.assert_allclose(mended.mean(axis=2), plain.mean(axis=2), atol=1e-5)
+    np.testing.assert_allclose(mended.std(axis=2), plain.std(axis=2), rtol=1e-4)
+    real, *drawn = (mean_log_spectrum(torch.from_numpy(x)) for x in (X, mended, plain))
+    distance = [(spectrum - real).abs().mean() for spectrum in drawn]
+    assert distance[0] < 0.7 * distance[1]
 
 
 def test_rows_that_z_determines_are_not_copied():
