@@ -105,6 +105,17 @@ def subsample(data, max_windows, random_state=0):
 
 
 # ------------------------------------------------------------------ the experiment
+def leave_out_the_field():
+    """Skip the part of `fit` in which only the velocity field goes on learning.
+
+    The encoder is fixed by then: what depends on it alone is the same to the bit
+    (tests/test_benchmarks_common.py), in half the time or less. Do not measure time so.
+    """
+    from skflowfm import _training, _transformer
+
+    _transformer.train_jointly = _training.train
+
+
 def environment():
     """What a number depends on besides the code: versions, processor, threads."""
     packages = {}

@@ -39,6 +39,7 @@ import numpy as np
 import pandas as pd
 from _common import (
     data_sets,
+    leave_out_the_field,
     new_output,
     print_environment,
     write_rows,
@@ -292,6 +293,7 @@ def parse_arguments():
     add("--max-windows", type=int, help="a random subset of each set")
     add("--max-steps", type=int, help="of pretraining")
     add("--length", type=int, help="time steps that are kept of the windows of --data")
+    add("--without-field", action="store_true", help="skip what z does not depend on")
     add("--models", type=Path, help="folder of pretrained models")
     add("--out", default="out/finetuning.csv", help="replaced if it exists")
     options = parser.parse_args()
@@ -306,6 +308,8 @@ def main():
         print_tables(options.tables, options.seeds)
         return
     print_environment()
+    if options.without_field:
+        leave_out_the_field()
     options.models = options.models and options.models.resolve()
     out = new_output(argparse.Namespace(**{**vars(options), "models": None}))
     others = list(data_sets(options.pretrain, options.max_windows))

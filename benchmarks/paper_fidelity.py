@@ -23,7 +23,7 @@ from skflowfm._building import on_meta
 from skflowfm._draws import JointDraws, LiveViews, private_generator
 from skflowfm._generation import decode
 from skflowfm._steps import STOP, gain_against, mean_log_spectrum, steps_of
-from skflowfm._training import Budget, train
+from skflowfm._training import Budget, train, without_views
 from skflowfm._transformer import BATCH_SIZE, FIELD_RATE
 from skflowfm._validation import Rows
 from skflowfm.flow_matching import flow_matching_loss
@@ -58,7 +58,7 @@ class AlignmentAlone(nn.Module):
 
 
 def train_in_turn(
-    model, draw, index, held_out, budget, seed, device, alignment, verbose, averaged
+    model, draw, index, held_out, budget, seed, device, alignment, verbose
 ):
     """Train the encoder by the alignment alone, then the field on a z that stays.
 
@@ -68,18 +68,8 @@ def train_in_turn(
     alone = AlignmentAlone(model)
     train(alone, draw, index, held_out, of_encoder, seed, device, alignment, verbose)
     model.encoder.requires_grad_(False)
-    how = budget, seed, device, 0.0, verbose, averaged
-    return train(model, without_views(draw), index, held_out, *how)
-
-
-def without_views(draw):
-    """Return draws that have nothing for the alignment to compare."""
-
-    def plain(index, generator):
-        draws = draw(index, generator)
-        return {k: v for k, v in draws.items() if k not in ("view", "other_view")}
-
-    return plain
+    plain = without_views(draw)
+    return train(model, plain, index, held_out, budget, seed, device, 0.0, verbose)
 
 
 def variants(n_channels):
@@ -103,7 +93,7 @@ def variants(n_channels):
         "default, encoder first": (
             FlowFMTransformer,
             {},
-            {"_transformer.train": train_in_turn},
+            {"_transformer.train_jointly": train_in_turn},
         ),
     }
 

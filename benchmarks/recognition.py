@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from _common import (
     environment,
+    leave_out_the_field,
     load_windows,
     print_environment,
     statistics_features,
@@ -370,6 +371,7 @@ def parse_arguments():
     add("--max-windows", type=int, help="a random subset, for a quick look")
     add("--max-steps", type=int, help="training steps of FlowFMTransformer")
     add("--max-time", type=float, help="seconds of training of FlowFMTransformer")
+    add("--without-field", action="store_true", help="skip what z does not depend on")
     add("--out", default="out/recognition.csv", help="replaced if it exists")
     arguments = parser.parse_args()
     if arguments.folds < 0 or arguments.folds == 1:
@@ -408,6 +410,8 @@ def load_available(paths):
 def main():
     arguments = parse_arguments()
     print_environment()
+    if arguments.without_field:
+        leave_out_the_field()
     options = Options(
         n_components=arguments.n_components,
         max_steps=arguments.max_steps,

@@ -1,6 +1,5 @@
 """The only training loop: skorch's, over ready-made draws."""
 
-import copy
 import sys
 import time
 from dataclasses import dataclass, field
@@ -15,14 +14,13 @@ from skorch.callbacks import (
     PassthroughScoring,
 )
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from ._draws import STEPS_PER_ROUND, Batches, FixedBatches, private_generator
 from .alignment import info_nce
 
 PATIENCE = 8
 WARM_UP_STEPS = 50
-AVERAGE_DECAY = 0.98
+FIELD_SHARE = 1.5
 
 
 def resolve_device(device) -> str:
@@ -154,50 +152,6 @@ class End(Callback):
             raise KeyboardInterrupt
 
 
-def follow(averages, weights, n_averaged) -> None:
-    """Move averages towards the weights: first quickly, later by 1 - AVERAGE_DECAY."""
-    n = float(n_averaged)
-    decay = min(AVERAGE_DECAY, (1 + n) / (10 + n))
-    torch._foreach_lerp_(averages, weights, 1 - decay)
-
-
-class Averaging(Callback):
-    """Ends with the moving average of a part's weights, at the round that is kept.
-
-    With a learning rate that has not fallen yet, the last weights are off in a
-    direction of their own at every step. The average is not, and the samples of a
-    velocity field show the difference.
-
-    Parameters
-    ----------
-    part : str
-        Name of the submodule.
-    stopping : EarlyStopping or None
-        Tells which round is kept; without it the last is.
-    """
-
-    def __init__(self, part, stopping):
-        self.part = part
-        self.stopping = stopping
-
-    def on_train_begin(self, net, **kwargs):
-        part = net.module_.get_submodule(self.part)
-        self.average = AveragedModel(part, multi_avg_fn=follow)
-        self.kept = None
-
-    def on_batch_end(self, net, training=False, **kwargs):
-        if training:
-            self.average.update_parameters(net.module_.get_submodule(self.part))
-
-    def on_epoch_end(self, net, **kwargs):
-        if self.stopping and self.stopping.best_epoch_ == len(net.history):
-            self.kept = copy.deepcopy(self.average.module.state_dict())
-
-    def on_train_end(self, net, **kwargs):
-        kept = self.kept or self.average.module.state_dict()
-        net.module_.get_submodule(self.part).load_state_dict(kept)
-
-
 class Progress(Callback):
     """One line that is rewritten as training goes on; in a file, its last state."""
 
@@ -246,21 +200,13 @@ class Training:
 
     history: pd.DataFrame
     n_steps: int
+    kept_steps: int  # those of the round that early stopping returned to
     seconds: float
     stopped_by: str
 
 
 def train(
-    module: nn.Module,
-    draw,
-    index,
-    held_out,
-    budget,
-    seed,
-    device,
-    alignment,
-    verbose,
-    averaged=None,
+    module: nn.Module, draw, index, held_out, budget, seed, device, alignment, verbose
 ) -> Training:
     """Train ``module`` in place on draws of the rows at ``index``.
 
@@ -282,8 +228,6 @@ def train(
         Weight of the alignment term.
     verbose : int
         Above 0 prints a progress line.
-    averaged : str, default=None
-        Name of the part that ends with the average of its weights.
     """
     budget.prepared = budget.seconds
     watched = None
@@ -299,9 +243,6 @@ def train(
     if watched:
         callbacks.append(("valid_flow", PassthroughScoring("valid_flow")))
         callbacks.append(("stopping", stopping))
-    if averaged:
-        average = Averaging(averaged, stopping if watched else None)
-        callbacks.append(("averaging", average))
     if verbose:
         callbacks.append(("progress", Progress(budget)))
     callbacks.append(("end", End(budget)))
@@ -327,7 +268,62 @@ def train(
     net.fit(batches, watched)
     module.eval()
     stopped_by = stop_reason(budget, stopping if watched else None)
-    return Training(tidy(net.history), budget.n_steps, budget.seconds, stopped_by)
+    history, kept_steps = tidy(net.history), budget.n_steps
+    if watched and stopping.best_epoch_:
+        kept_steps = int(history.step[stopping.best_epoch_ - 1])
+    return Training(history, budget.n_steps, kept_steps, budget.seconds, stopped_by)
+
+
+def train_jointly(
+    model, draw, index, held_out, budget, seed, device, alignment, verbose
+) -> Training:
+    """Train both; the velocity field goes on from where the encoder turned back.
+
+    Where held-out rows are watched, :func:`train` returns to its best round. For the
+    encoder that is right. The field's samples get better for much longer than its
+    loss on new rows falls, and most of all while the learning rate falls to zero. So
+    from that round the field goes on alone, on the rows that were held out too and with
+    z as it is, over a schedule of half as many steps again.
+
+    Parameters
+    ----------
+    model : JointModel
+        Trained in place.
+    draw, index, held_out, budget, seed, device, alignment, verbose
+        See :func:`train`.
+    """
+    training = train(
+        model, draw, index, held_out, budget, seed, device, alignment, verbose
+    )
+    if not len(held_out):
+        return training
+    budget.n_steps = training.kept_steps
+    if budget.max_steps:
+        budget.max_steps = round(FIELD_SHARE * budget.max_steps)
+    if budget.spent() >= 1:
+        return training
+    fixed = [*model.encoder.parameters(), *model.projector.parameters()]
+    for parameter in fixed:
+        parameter.requires_grad_(False)
+    rows = torch.cat([index, held_out])
+    after = train(
+        model, without_views(draw), rows, rows[:0], budget, seed, device, 0.0, verbose
+    )
+    for parameter in fixed:
+        parameter.requires_grad_(True)
+    history = pd.concat([training.history, after.history], ignore_index=True)
+    n_steps, stopped_by = after.n_steps, training.stopped_by
+    return Training(history, n_steps, training.kept_steps, after.seconds, stopped_by)
+
+
+def without_views(draw):
+    """Return draws that have nothing for the alignment to compare."""
+
+    def plain(index, generator):
+        draws = draw(index, generator)
+        return {k: v for k, v in draws.items() if k not in ("view", "other_view")}
+
+    return plain
 
 
 def stop_reason(budget, stopping) -> str:

@@ -24,7 +24,7 @@ from ._training import (
     place,
     report_views,
     resolve_device,
-    train,
+    train_jointly,
 )
 from ._validation import check_components, check_rows
 from .nets.views import table_view, window_view
@@ -94,20 +94,21 @@ class FlowFMTransformer(
         spreads rows apart where ``views=None``. ``views=None, alignment=0`` leaves the
         published loss, with the coordinates and times of docs/theory.md.
     max_steps : int, default=None
-        Most steps, of 64 rows each. None is 60 passes over the rows, at least 400 steps
-        (tables: 200), at most 1,000, unless ``max_time`` is given; 0 trains nothing. Of
-        more windows than the steps visit eight times (8,000 for 1,000 steps, never
-        fewer than 4,000) a random part is used; more steps use more.
+        Most steps, of 64 rows each; with early stopping the velocity field takes half
+        as many again. None is 60 passes over the rows, at least 400 steps (tables:
+        200), at most 1,000, unless ``max_time`` is given; 0 trains nothing. Of more
+        windows than the steps visit eight times (8,000 for 1,000 steps, never fewer
+        than 4,000) a random part is used; more steps use more.
     max_time : float, default=None
         Most seconds of training, above 0; whichever of the two is spent first. Results
         under a time limit depend on the machine's speed. Preparing views counts; the
         stem before and ``health_`` after come on top. Without ``max_steps`` it uses
         4,000 windows.
     validation_fraction : float, default=0.1
-        Share of the rows, in [0, 1), on which early stopping watches the flow loss.
-        With ``groups`` it is whole groups of that many rows at most, or one if that has
-        more (but not more than half of all). 0 switches it off, and it is off where it
-        is fewer than 32 rows.
+        Share of the rows, in [0, 1), on which early stopping watches the flow loss, for
+        the encoder: the velocity field goes on. With ``groups`` it is whole groups of
+        that many rows at most, or one if that has more (but not more than half of
+        all). 0 switches it off, and it is off where it is fewer than 32 rows.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous fit's weights and scaling.
     device : str, default="auto"
@@ -408,8 +409,8 @@ class FlowFMTransformer(
                 *how,
                 report_views if self.verbose else ignore,
             )
-            loss = self.alignment, self.verbose, "velocity_field"
-            training = train(self.module_, draw, index, held_out, *how, *loss)
+            loss = self.alignment, self.verbose
+            training = train_jointly(self.module_, draw, index, held_out, *how, *loss)
             self.history_, self.stopped_by_ = training.history, training.stopped_by
         else:
             self.history_, self.stopped_by_ = pd.DataFrame(), "max_steps"

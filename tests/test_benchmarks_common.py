@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.utils import Bunch
 
-from skflowfm import FlowFMTransformer
+from skflowfm import FlowFMTransformer, _transformer
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -398,3 +398,15 @@ def test_a_variant_of_the_ablation_changes_the_features(name, default_features):
     assert changed.shape == default_features.shape
     assert not np.allclose(changed, default_features, atol=1e-4)
     assert np.array_equal(features_of_variant({}, {}), default_features)
+
+
+def test_leaving_out_the_field_leaves_the_representation(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(400, 20)).astype(np.float32)
+    model = FlowFMTransformer(6, max_steps=60, random_state=0)
+    whole = model.fit(X)
+    Z, n_steps = whole.transform(X), whole.n_steps_
+    # setattr so that what the script replaces for good comes back here
+    monkeypatch.setattr(_transformer, "train_jointly", _transformer.train_jointly)
+    common.leave_out_the_field()
+    np.testing.assert_array_equal(model.fit(X).transform(X), Z)
+    assert model.n_steps_ < n_steps

@@ -18,6 +18,7 @@ from skflowfm._training import (
     Budget,
     resolve_device,
     train,
+    train_jointly,
 )
 from skflowfm._validation import Rows
 from skflowfm.alignment import info_nce
@@ -162,65 +163,51 @@ def test_early_stopping_sees_the_last_round(limit):
     result = train(module, draw, rows[:2], rows[2:], budget, 0, "cpu", 0.0, 0)
     losses = result.history.valid_flow
     assert losses.is_monotonic_decreasing
+    assert result.kept_steps == result.n_steps
     assert (1 - module.weight.item()) ** 2 == pytest.approx(losses.iloc[-1], rel=1e-6)
 
 
-class Thrown(torch.nn.Module):
-    """A weight in a part of its own, pulled to where the rows are."""
+def test_the_field_goes_on_where_the_encoder_turned_back():
+    """The encoder's best on held-out rows is .1, the field's on all rows is 1."""
 
-    def __init__(self):
-        super().__init__()
-        self.part, self.other = Slope(), Slope()
+    class Part(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, target, t):
-        loss, *nothing = self.part(target, t)
-        return loss + self.other(target, t)[0], *nothing
+    class Both(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.velocity_field = Part(), Part()
+            self.projector = torch.nn.Identity()
 
+        def forward(self, target, t, view=None):
+            missing = 1 - self.velocity_field.weight
+            loss = (self.encoder.weight - target).square() + missing.square()
+            return loss, None, None
 
-def test_the_average_of_weights_is_nearer_to_what_they_are_thrown_around():
-    rows = torch.arange(2)
-    errors = []
-    for seed in range(10):
-
-        def draw(index, generator):
-            target = 0.3 + torch.randn(len(index), generator=generator)
-            return {"target": target, "t": target}
-
-        module = Thrown()
-        budget = Budget(600, None, 2, learning_rate=0.05, decay=False)
-        train(module, draw, rows, rows[:0], budget, seed, "cpu", 0.0, 0, "part")
-        errors.append([module.part.weight.item(), module.other.weight.item()])
-    averaged, last = (np.array(errors) - 0.3).T
-    assert np.mean(averaged**2) < np.mean(last**2) / 3
-
-
-@pytest.mark.parametrize("decay", [True, False])
-def test_the_average_is_that_of_the_round_that_is_kept(decay):
-    """The weight rises all the time; its average lags by a round at most."""
+    seen = []
 
     def draw(index, generator):
-        value = torch.tensor([1.0, 1.0, 0.3])[index]
-        return {"target": value, "t": value}
+        seen.append(set(index.tolist()))
+        # the held-out row 2 dislikes an encoder above .1 more than a field below 1
+        value = torch.tensor([1.0, 1.0, -0.9])[index]
+        return {"target": value, "t": value, "view": value}
 
-    module = Thrown()
-    budget = Budget(2000, None, 2, learning_rate=1e-3, decay=decay)
-    rows = torch.arange(3)
-    train(module, draw, rows[:2], rows[2:], budget, 0, "cpu", 0.0, 0, "part")
-    assert module.other.weight.item() == pytest.approx(0.3, abs=0.03)
-    assert 0.2 < module.part.weight.item() < module.other.weight.item()
-
-
-def test_an_average_starts_where_training_does():
-    """A few steps count in full: what it starts from has no weight of its own."""
-
-    def draw(index, generator):
-        target = torch.ones(len(index))
-        return {"target": target, "t": target}
-
-    module, rows = Thrown(), torch.arange(2)
-    budget = Budget(10, None, 2, learning_rate=0.1, decay=False)
-    train(module, draw, rows, rows[:0], budget, 0, "cpu", 0.0, 0, "part")
-    assert module.part.weight.item() > 0.6 * module.other.weight.item() > 0
+    model = Both()
+    budget = Budget(4000, None, 2, learning_rate=1e-3)
+    result = train_jointly(
+        model, draw, torch.tensor([0, 1]), torch.tensor([2]), budget, 0, "cpu", 0.0, 0
+    )
+    best = result.history.valid_flow.idxmin()
+    turned = result.history.step[best]
+    assert result.stopped_by == "early_stopping"
+    assert turned < 800
+    assert model.encoder.weight.item() < 0.4
+    assert model.velocity_field.weight.item() > 0.95
+    assert result.n_steps == result.history.step.iloc[-1] == 6000
+    assert any(2 in rows for rows in seen[-10:])  # held out no longer
+    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_an_interrupt_of_the_user_is_passed_on(windows):
