@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from scipy.fft import dct
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,3 +62,19 @@ def shared_data():
 def seeded():
     """Return a function from a seed to a private generator of torch."""
     return lambda seed=0: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def spectral_error():
+    """How far mean log powers of drawn windows are from real ones, but for scale."""
+
+    def error(X, drawn):
+        drawn, real = (
+            np.log10(dct(x.astype(float), norm="ortho") ** 2 + 1e-14).mean(axis=0)
+            for x in (drawn, X)
+        )
+        excess = (drawn - real)[:, 1:]
+        smooth = np.apply_along_axis(np.convolve, 1, excess, np.ones(5) / 5, "valid")
+        return smooth.std(axis=1).mean()
+
+    return error

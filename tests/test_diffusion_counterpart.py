@@ -12,7 +12,6 @@ from sklearn.frozen import FrozenEstimator
 
 from skflowfm import FlowFMTransformer
 from skflowfm._building import on_meta
-from skflowfm._steps import mean_log_spectrum
 from skflowfm.datasets import make_wearable
 from skflowfm.flow_matching import sample_source, sample_time
 from skflowfm.nets import VectorVelocityField
@@ -327,14 +326,7 @@ def test_no_two_blocks_share_the_noise_of_the_steps(fitted, windows):
     torch.testing.assert_close(c[1:], d[1:])
 
 
-def spectral_error(X, drawn):
-    """Deviation over frequencies of drawn log power less real; scale is left out."""
-    drawn, real = (mean_log_spectrum(torch.as_tensor(x)) for x in (drawn, X))
-    smooth = torch.nn.functional.avg_pool1d((drawn - real)[:, None], 5, 1)
-    return smooth.std(dim=-1).mean().item()
-
-
-def test_mended_samples_have_the_spectra_of_real_ones(fitted, windows):
+def test_mended_samples_have_the_spectra_of_real_ones(fitted, windows, spectral_error):
     X, y = windows[:2]
     counts = dict(enumerate(np.bincount(y).tolist()))
     drawer = sampler(fitted, windows, n_steps=5)

@@ -10,7 +10,6 @@ from scipy import stats
 from sklearn.frozen import FrozenEstimator
 
 from skflowfm import FlowFMTransformer
-from skflowfm._steps import mean_log_spectrum
 from skflowfm.datasets import make_wearable
 from skflowfm.flow_matching import sample_source, sample_time
 
@@ -150,15 +149,10 @@ def test_a_sample_is_as_many_jumps_as_were_asked_for(few_step, windows, n):
     torch.testing.assert_close(seen[0], torch.full_like(x_0, expected))
 
 
-def spectral_error(X, drawn):
-    """Deviation over frequencies of drawn log power less real; scale is left out."""
-    drawn, real = (mean_log_spectrum(torch.as_tensor(x)) for x in (drawn, X))
-    smooth = torch.nn.functional.avg_pool1d((drawn - real)[:, None], 5, 1)
-    return smooth.std(dim=-1).mean().item()
-
-
 @pytest.mark.parametrize("kind", ["ShortcutTransformer", "MeanFlowTransformer"])
-def test_mended_jumps_have_the_spectra_of_real_windows(few_step, windows, kind):
+def test_mended_jumps_have_the_spectra_of_real_windows(
+    few_step, windows, kind, spectral_error
+):
     X, y = windows[:2]
     counts = dict(enumerate(np.bincount(y).tolist()))
     model = getattr(few_step, kind)(8, max_steps=20, random_state=0).fit(X)
