@@ -240,7 +240,7 @@ def peak(function, rows):
         while not done:
             highest = max(highest, private())
             time.sleep(0.002)
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     function(rows)
     done = True
@@ -254,7 +254,11 @@ def measured(function, rows):
 measured(model.transform, X)
 measured(clf.predict_proba, X)
 measured(model.score_samples, X[: len(X) // 4])
-measured(lambda rows: list(stream(clf.predict, np.split(rows, len(rows) // 500))), X)
+
+def streamed(rows):
+    return list(stream(clf.predict, np.array_split(rows, len(rows) // 500)))
+
+measured(streamed, X)
 """
 
 
