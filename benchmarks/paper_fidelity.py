@@ -23,8 +23,8 @@ from skflowfm._building import on_meta
 from skflowfm._draws import JointDraws, LiveViews, private_generator
 from skflowfm._generation import decode
 from skflowfm._steps import STOP, gain_against, mean_log_spectrum, steps_of
-from skflowfm._training import Budget, train, without_views
-from skflowfm._transformer import BATCH_SIZE, FIELD_RATE
+from skflowfm._training import BATCH_SIZE, Budget, train, without_views
+from skflowfm._transformer import FIELD_RATE
 from skflowfm._validation import Rows
 from skflowfm.flow_matching import flow_matching_loss
 from skflowfm.nets import ConvEncoder, JointModel, WindowVelocityField

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 N_VIEWS = 2
 CACHE_ROWS = 64
+CUDA_CACHE_ROWS = 512
 CACHE_SHARE = 0.4
 N_NEIGHBOURS = 5
 MAX_CANDIDATES = 20_000
@@ -110,7 +111,8 @@ class CachedViews:
         wanted = torch.cat([index, held_out])
         live = LiveViews(model.stem, view, two)
         features = []
-        for part in wanted.split(CACHE_ROWS):
+        on_cuda = generator.device.type == "cuda"
+        for part in wanted.split(CUDA_CACHE_ROWS if on_cuda else CACHE_ROWS):
             with torch.no_grad():
                 x = model.standardise(rows[part].to(generator.device))
                 features.append(torch.stack(live(part, x, generator), dim=1))

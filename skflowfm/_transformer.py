@@ -19,7 +19,9 @@ from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._onnx import Exportable
 from ._training import (
+    BATCH_SIZE,
     Budget,
+    batch_size,
     default_steps,
     place,
     report_views,
@@ -31,7 +33,6 @@ from .nets.views import table_view, window_view
 from .persistence import Savable
 
 MAX_SUMMARY_ROWS = 2000
-BATCH_SIZE = 64
 FIELD_RATE = 2.0
 INVERSE_STEPS = Steps(8, "euler")
 
@@ -273,8 +274,9 @@ class FlowFMTransformer(
             rows = take_over(self, init, X, groups, seed, sampling_rate)
         steps = self.max_steps
         if steps is None and self.max_time is None:
-            steps = default_steps(len(rows), BATCH_SIZE, rows.is_windows)
-        budget = Budget(steps, self.max_time, BATCH_SIZE, field_rate=FIELD_RATE)
+            steps = default_steps(len(rows), rows.is_windows)
+        batch = batch_size(len(rows), resolve_device(self.device))
+        budget = Budget(steps, self.max_time, batch, field_rate=FIELD_RATE)
         if init is None:
             self._build(rows, seed)
             self.sampling_rate_ = sampling_rate

@@ -11,6 +11,8 @@ from skflowfm.nets.coordinates import Standardise
 from skflowfm.nets.kernels import (
     CompetitionBlock,
     KernelBlock,
+    as_product,
+    convolve,
     dilations,
     zero_sum_kernels,
 )
@@ -37,6 +39,15 @@ def dilated(signal, kernel, dilation, stride=1):
         inside = [(signal[i], w) for i, w in zip(at, kernel, strict=True) if 0 <= i < n]
         out.append(sum(float(value) * float(w) for value, w in inside))
     return np.array(out)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5])
+@pytest.mark.parametrize("dilation", [1, 3, 16])
+@pytest.mark.parametrize("n_timesteps", [9, 40])
+def test_a_product_of_matrices_is_the_convolution(stride, dilation, n_timesteps):
+    x, weight = normal(4, 3, n_timesteps).double(), normal(7, 3, 9, seed=1).double()
+    product = as_product(x, weight, stride, dilation)
+    torch.testing.assert_close(product, convolve(x, weight, stride, dilation))
 
 
 # ------------------------------------------------------------------------- kernels

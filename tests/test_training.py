@@ -16,6 +16,7 @@ from skflowfm._training import (
     PATIENCE,
     WARM_UP_STEPS,
     Budget,
+    batch_size,
     resolve_device,
     train,
     train_jointly,
@@ -257,6 +258,33 @@ def test_device_auto_is_cpu_without_an_accelerator(monkeypatch):
     assert resolve_device("auto") == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_device("auto") == "cuda"
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_cudnn_is_left_as_it_was(deterministic, windows, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic)
+    seen = []
+
+    def view(x, generator):
+        seen.append(torch.backends.cudnn.deterministic)
+        if len(seen) > 9:
+            raise RuntimeError("stop")
+        return x
+
+    model = FlowFMTransformer(encoder=torch.nn.Flatten(), views=view, max_steps=50)
+    with pytest.raises(RuntimeError, match="stop"):
+        model.fit(windows)
+    assert all(seen)
+    assert torch.backends.cudnn.deterministic is deterministic
+
+
+def test_only_cuda_gets_larger_batches_and_no_more_than_60_passes():
+    for device in ("cpu", "mps"):
+        assert batch_size(10**6, device) == 64
+    for device in ("cuda", "cuda:1"):
+        assert batch_size(100, device) == 64
+        assert batch_size(5000, device) == 300  # 1,000 steps of 300 are 60 passes
+        assert batch_size(10**6, device) == 512
 
 
 def test_draws_without_views_are_the_published_ones(windows):

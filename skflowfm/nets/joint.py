@@ -85,8 +85,8 @@ class PrincipalAxes(nn.Module):
         self.mean.copy_(mean)
         self.axes.copy_(axes)
         self.gain.fill_(first / deviation if deviation > 1e-6 else 1.0)
-        variance = variance.clamp_min(SMALLEST_SHARE * variance[0]) * self.gain**2
-        self.variance.copy_(variance.clamp_min(1e-12))
+        variance = variance.clamp_min(SMALLEST_SHARE * variance[0])
+        self.variance.copy_(variance).mul_(self.gain**2).clamp_min_(1e-12)
 
     def forward(self, z: Tensor) -> Tensor:
         return (z - self.mean) * self.balance @ self.axes * self.gain

@@ -63,6 +63,26 @@ def random_channels(shape, n_channels: int, size, generator) -> Tensor:
     return (order.argsort(-1).argsort(-1) < size).float()
 
 
+def as_product(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+    """Return the convolution as one product of matrices."""
+    reach = LENGTH // 2 * dilation
+    x = F.pad(x, (reach, reach))
+    last = x.shape[-1] - 2 * reach
+    taps = [x[..., k * dilation :][..., :last:stride] for k in range(LENGTH)]
+    return weight.flatten(1) @ torch.stack(taps, dim=2).flatten(1, 2)
+
+
+def convolve(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+    """Return the kernels' outputs, those of each row the same among any others.
+
+    On CUDA a convolution may round its input to ten bits, and a feature that counts
+    how often a threshold is passed shows it; a product of matrices does not.
+    """
+    if x.is_cuda:
+        return as_product(x, weight, stride, dilation)
+    return F.conv1d(x, weight, None, stride, LENGTH // 2 * dilation, dilation)
+
+
 class KernelBlock(nn.Module):
     r"""Proportion of positive values of dilated zero-sum kernels.
 
@@ -105,7 +125,7 @@ class KernelBlock(nn.Module):
         """Return the output of all kernels at a dilation, (n, 84, n_outputs)."""
         d = self.dilation[at]
         weight = self.kernels[:, None] * self.channels[at][..., None]
-        return F.conv1d(x, weight, None, self.stride, LENGTH // 2 * d, d)
+        return convolve(x, weight, self.stride, d)
 
     def fit(self, x: Tensor, generator: torch.Generator) -> None:
         """Draw the channel subsets; set the biases from some windows ``x``."""
@@ -199,7 +219,7 @@ class CompetitionBlock(nn.Module):
         signals = (x, x.diff(dim=-1))[: self.n_signals]
         for at, d in enumerate(self.dilation):
             for signal, weight in zip(signals, self.weight[at], strict=True):
-                yield F.conv1d(signal, weight, None, self.stride, LENGTH // 2 * d, d)
+                yield convolve(signal, weight, self.stride, d)
 
     def forward(self, x: Tensor) -> Tensor:
         out = []

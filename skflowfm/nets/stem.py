@@ -26,6 +26,7 @@ from .components import PrincipalComponents
 from .kernels import MARGIN, MAX_CHANNELS, CompetitionBlock, KernelBlock
 
 BLOCK_VALUES = 10_000
+CUDA_BLOCK_VALUES = 300_000
 
 
 def power_spectrum(x: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class StatisticsBlock(nn.Module):
         """Describe the share of the variance at each frequency."""
         frequency = torch.linspace(0, 1, share.shape[-1], device=share.device)
         yield ((share @ self.band) * scale[..., None] ** 2 + 1e-6).log()
-        yield torch.special.entr(share).sum(dim=-1)
+        yield -torch.xlogy(share, share).sum(dim=-1)
         yield (share * frequency).sum(dim=-1)
         yield share.amax(dim=-1)
 
@@ -249,7 +250,9 @@ class Stem(nn.Module):
         """Return the raw features of all blocks, (n, n_wide)."""
         if not len(x):
             return x.new_zeros(0, len(self.mean))
-        size = max(1, BLOCK_VALUES // x.shape[-1])  # fits the cache
+        # on a CPU what fits the cache, on CUDA what keeps it busy
+        most = CUDA_BLOCK_VALUES if x.is_cuda else BLOCK_VALUES
+        size = max(1, most // x.shape[-1])
         parts = self.signals(x).split(size)
         return torch.cat(
             [torch.cat([block(p) for block in self.blocks], dim=1) for p in parts]

@@ -1,0 +1,202 @@
+"""What holds on a CUDA device: ``CUDA_VISIBLE_DEVICES=0 pytest tests/test_cuda.py``."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+
+import skflowfm
+from skflowfm import (
+    FlowFMClassifier,
+    FlowFMRegressor,
+    FlowFMSampler,
+    FlowFMTransformer,
+)
+from skflowfm.datasets import make_wearable
+
+if not torch.cuda.is_available():
+    pytest.skip(
+        "no CUDA device here, or CUDA_VISIBLE_DEVICES does not name it",
+        allow_module_level=True,
+    )
+
+
+def rows_of(kind):
+    """Return simulated windows, or a table of two moments of their channels."""
+    X, y, _ = make_wearable(200, n_timesteps=60, random_state=0, return_X_y=True)
+    if kind == "table":
+        X = np.concatenate([X.mean(axis=2), X.std(axis=2)], axis=1)
+    return X, y
+
+
+@pytest.fixture(scope="module", params=["windows", "table"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fitted(kind):
+    X, _ = rows_of(kind)
+    return FlowFMTransformer(8, max_steps=60, random_state=0).fit(X)
+
+
+@pytest.fixture
+def data(kind):
+    return rows_of(kind)
+
+
+def on(device, model):
+    """Return a copy of a fitted estimator that computes on ``device``."""
+    model = pickle.loads(pickle.dumps(model)).set_params(device=device)
+    return pickle.loads(pickle.dumps(model))
+
+
+def assert_close(actual, desired, share=1e-3):
+    """Compare up to rounding: within ``share`` of the numbers' largest size."""
+    np.testing.assert_allclose(actual, desired, atol=share * np.abs(desired).max())
+
+
+def test_auto_is_cuda_and_all_weights_are_there(fitted):
+    assert fitted.device_ == "cuda"
+    devices = {t.device.type for t in fitted.module_.state_dict().values()}
+    assert devices == {"cuda"}
+
+
+def test_training_gives_the_same_bytes_again(fitted, data):
+    again = FlowFMTransformer(8, max_steps=60, random_state=0).fit(data[0])
+    np.testing.assert_array_equal(again.transform(data[0]), fitted.transform(data[0]))
+    np.testing.assert_array_equal(again.history_.train_flow, fitted.history_.train_flow)
+
+
+def test_training_lowers_the_loss_as_far_as_on_the_cpu(fitted, data):
+    slow = FlowFMTransformer(8, max_steps=60, device="cpu", random_state=0)
+    slow.fit(data[0])
+    fast, slow = (model.history_.train_flow for model in (fitted, slow))
+    assert fast.iloc[-1] < fast.iloc[0]
+    assert abs(fast.iloc[-1] / slow.iloc[-1] - 1) < 0.1
+
+
+def test_global_generators_are_left_alone(data):
+    before = torch.cuda.get_rng_state()
+    model = FlowFMTransformer(4, max_steps=5, random_state=0).fit(data[0])
+    FlowFMSampler(FrozenEstimator(model), random_state=0).fit(*data).sample(10)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("method", ["transform", "score_samples"])
+def test_the_cpu_says_the_same(method, fitted, data):
+    slow = on("cpu", fitted)
+    assert slow.device_ == "cpu"
+    assert_close(getattr(fitted, method)(data[0]), getattr(slow, method)(data[0]))
+
+
+def test_a_row_counts_the_same_alone_and_among_others(fitted, data):
+    assert_close(fitted.transform(data[0][:1]), fitted.transform(data[0])[:1], 1e-5)
+
+
+@pytest.fixture(scope="module")
+def sampler(fitted, kind):
+    return FlowFMSampler(FrozenEstimator(fitted), random_state=0).fit(*rows_of(kind))
+
+
+def test_the_cpu_draws_the_same_rows(sampler):
+    slow = pickle.loads(pickle.dumps(sampler))
+    slow.transformer_ = on("cpu", slow.transformer_)
+    assert_close(sampler.sample(50), slow.sample(50), 5e-3)
+
+
+def test_draws_are_prefix_stable(sampler):
+    np.testing.assert_array_equal(sampler.sample(7), sampler.sample(1500)[:7])
+
+
+def test_all_ways_to_draw_give_finite_rows(sampler, data):
+    X, y = data
+    gaps = X.copy()
+    gaps[:, :2] = np.nan
+    drawn = [
+        sampler.sample_like(X[:5]),
+        sampler.interpolate(X[:2], X[2:4], 3),
+        sampler.impute(gaps[:5]),
+        sampler.sample(class_counts={c: 2 for c in np.unique(y)})[0],
+        sampler.fit_resample(X[:-1], y[:-1])[0],
+    ]
+    assert all(np.isfinite(rows).all() for rows in drawn)
+
+
+@pytest.mark.parametrize("strategy", ["head", "full", "scratch"])
+def test_classifiers_learn_and_the_cpu_agrees(strategy, fitted, data, tmp_path):
+    X, y = data
+    model = FlowFMClassifier(
+        FrozenEstimator(fitted), strategy=strategy, max_steps=60, random_state=0
+    ).fit(X[::2], y[::2])
+    assert model.score(X[1::2], y[1::2]) > 0.4
+    assert_close(elsewhere(model, X, "predict_proba", tmp_path), model.predict_proba(X))
+
+
+def test_regressors_learn(fitted, data):
+    X, _ = data
+    target = X.reshape(len(X), -1).std(axis=1)
+    model = FlowFMRegressor(FrozenEstimator(fitted), max_steps=60, random_state=0)
+    assert model.fit(X[::2], target[::2]).score(X[1::2], target[1::2]) > 0.2
+
+
+def elsewhere(model, X, method, folder):
+    """Return what a process that sees no CUDA device says of ``X``."""
+    model.save(folder / "model")
+    np.save(folder / "X.npy", X)
+    code = f"""
+import numpy as np, torch, skflowfm
+assert not torch.cuda.is_available()
+model = skflowfm.load({str(folder / "model")!r})
+X = np.load({str(folder / "X.npy")!r})
+np.save({str(folder / "out.npy")!r}, model.{method}(X))
+"""
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", code], check=True, env=hidden)
+    return np.load(folder / "out.npy")
+
+
+def test_a_saved_model_says_the_same_where_there_is_no_device(fitted, data, tmp_path):
+    there = elsewhere(fitted, data[0], "transform", tmp_path)
+    assert_close(there, fitted.transform(data[0]))
+    again = skflowfm.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.transform(data[0]), fitted.transform(data[0]))
+
+
+def test_training_goes_on(fitted, data):
+    X, _ = data
+    model = FlowFMTransformer(8, max_steps=20, random_state=0).fit(X, init=fitted)
+    model.partial_fit(X)
+    limited = FlowFMTransformer(8, max_time=2, random_state=0).fit(X)
+    for z in (model.transform(X), limited.transform(X)):
+        assert np.isfinite(z).all()
+
+
+def test_export_takes_a_model_on_the_device(fitted, data, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path = tmp_path / "encoder.onnx"
+    fitted.to_onnx(path, part="encoder")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    (z,) = session.run(None, {name: data[0].astype(np.float32)})
+    assert_close(z, fitted.transform(data[0]))
+
+
+def test_pipelines_search_in_two_processes(data):
+    pipe = make_pipeline(
+        FlowFMTransformer(8, max_steps=30, random_state=0),
+        LogisticRegression(max_iter=1000),
+    )
+    grid = {"flowfmtransformer__n_components": [4, 8]}
+    search = GridSearchCV(pipe, grid, cv=2, n_jobs=2).fit(*data)
+    alone = cross_val_score(search.best_estimator_, *data, cv=2)
+    assert search.best_score_ == pytest.approx(alone.mean(), abs=0.02)
