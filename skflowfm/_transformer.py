@@ -113,7 +113,8 @@ class FlowFMTransformer(
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous fit's weights and scaling.
     device : str, default="auto"
-        "auto" is CUDA, else MPS, else CPU; or any device name of torch.
+        "auto" is CUDA, else MPS, else CPU; or any device name of torch. On CUDA a step
+        sees 64 to 512 rows, elsewhere 64.
     random_state : int, RandomState, Generator or None, default=None
         Seeds all that is random, ``inverse_transform`` and ``score_samples`` too. None
         takes entropy from the system.

@@ -27,6 +27,8 @@ if not torch.cuda.is_available():
         "no CUDA device here, or CUDA_VISIBLE_DEVICES does not name it",
         allow_module_level=True,
     )
+# torch caches kernels in the home folder, which several processes may race to make
+pytestmark = pytest.mark.filterwarnings("ignore:Specified kernel cache directory")
 
 
 def rows_of(kind):
