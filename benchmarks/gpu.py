@@ -3,9 +3,9 @@
 First, on simulated windows, rows a second of training (after preparation), preparing,
 transforming and drawing, on CPUs and on CUDA, with the batch that is the default there.
 Then, for each file, what larger batches, more steps, a wider velocity field, bfloat16
-and more components buy: people-wise macro-F1 of a linear model on the frozen
-representation and C2ST AUC of drawn windows, both on people not trained on, beside the
-minutes of `fit`. The runs share the device, `--jobs` at a time.
+and more components buy: macro-F1 of a linear model on the frozen representation, on
+people not trained on, and C2ST AUC of drawn windows against those of the people trained
+on, beside the minutes of `fit`. The runs share the device, `--jobs` at a time.
 
     python benchmarks/gpu.py --data FILE.npz ... --out out/gpu.csv
 """

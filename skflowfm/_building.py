@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ._checks import check_count, check_number
-from ._training import resolve_device
+from ._training import place, resolve_device
 from .nets import (
     FeatureEncoder,
     JointModel,
@@ -114,6 +114,7 @@ def build_model(estimator, rows, some, generator):
     n_components = estimator.n_components
     stem, encoder = nn.Identity(), copy.deepcopy(estimator.encoder)
     if encoder is not None:
+        encoder = place(encoder, "cpu")
         n_components = dry_run(encoder, some[:2], n_components)
     elif n_components is None:
         n_components = min(DEFAULT_COMPONENTS, most_components(rows.row_shape))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ._training import Budget, train
+from ._training import Budget, the_same_again, train
 from .flow_matching import (
     flow_matching_loss,
     sample_source,
@@ -79,6 +79,12 @@ def filled_up(block: torch.Tensor) -> torch.Tensor:
     return filled(block, LEAST_ROWS if block.ndim == 2 else 2)
 
 
+def block_size(device: torch.device) -> int:
+    """Return how many rows the networks see at a time when rows are made."""
+    return CUDA_BLOCK if device.type == "cuda" else BLOCK
+
+
+@the_same_again()
 def in_blocks(function, *tensors, size: int, pad: bool):
     """Apply ``function`` to blocks of rows and join the results on the CPU.
 
@@ -151,7 +157,6 @@ def decode(
     """
     device = device_of(model)
     shape = flow_shape(model, row_shape)
-    size = CUDA_BLOCK if device.type == "cuda" else BLOCK
     out = [torch.empty(0, *row_shape)]
     for start in range(0, len(z), ROWS_AT_A_TIME):
         block = z[start : start + ROWS_AT_A_TIME]
@@ -163,13 +168,14 @@ def decode(
                 lambda z, x_0: model.decode(z.to(device), x_0.to(device), *steps),
                 block,
                 x_0,
-                size=size,
+                size=block_size(device),
                 pad=True,
             )
         )
     return torch.cat(out)
 
 
+@the_same_again()
 def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
     """Return minus the log of the loss and of the distance in z, row by row.
 

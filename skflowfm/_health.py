@@ -5,6 +5,7 @@ import warnings
 import torch
 
 from ._generation import device_of, flow_shape
+from ._training import the_same_again
 from .flow_matching import flow_matching_loss, sample_source
 from .ode import integrate
 
@@ -37,6 +38,7 @@ def effective_rank(z: torch.Tensor) -> float:
     return float(torch.special.entr(p).sum().exp())
 
 
+@the_same_again()
 def health(model, rows, index, generator) -> dict:
     """Measure the fitted model on at most 500 of its rows.
 

@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 
 from ._generation import (
-    BLOCK,
     ROWS_AT_A_TIME,
+    block_size,
     device_of,
     flow_shape,
     in_blocks,
@@ -119,7 +119,8 @@ def complete(model, values: np.ndarray, seed: int, n_steps: int) -> np.ndarray:
     for start in range(0, len(rows), ROWS_AT_A_TIME):
         part = slice(start, start + ROWS_AT_A_TIME)
         x_0 = source_rows(seed, "source", start, len(rows[part]), shape)
-        out.append(in_blocks(block, rows[part], known[part], x_0, size=BLOCK, pad=True))
+        given = rows[part], known[part], x_0
+        out.append(in_blocks(block, *given, size=block_size(device), pad=True))
     return torch.cat(out).numpy()
 
 

@@ -95,11 +95,11 @@ class FlowFMTransformer(
         spreads rows apart where ``views=None``. ``views=None, alignment=0`` leaves the
         published loss, with the coordinates and times of docs/theory.md.
     max_steps : int, default=None
-        Most steps, of 64 rows each; with early stopping the velocity field takes half
-        as many again. None is 60 passes over the rows, at least 400 steps (tables:
-        200), at most 1,000, unless ``max_time`` is given; 0 trains nothing. Of more
-        windows than the steps visit eight times (8,000 for 1,000 steps, never fewer
-        than 4,000) a random part is used; more steps use more.
+        Most steps, of 64 rows each (CUDA: up to 512); with early stopping the velocity
+        field takes half as many again. None is 60 passes over the rows, at least 400
+        steps (tables: 200), at most 1,000, unless ``max_time`` is given; 0 trains
+        nothing. Of more windows than the steps visit eight times (8,000 for 1,000 steps
+        of 64, never fewer than 4,000) a random part is used; more steps use more.
     max_time : float, default=None
         Most seconds of training, above 0; whichever of the two is spent first. Results
         under a time limit depend on the machine's speed. Preparing views counts; the
@@ -113,8 +113,8 @@ class FlowFMTransformer(
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous fit's weights and scaling.
     device : str, default="auto"
-        "auto" is CUDA, else MPS, else CPU; or any device name of torch. On CUDA a step
-        sees 64 to 512 rows, elsewhere 64.
+        "auto" is CUDA if there is one, else the CPU; or any device name of torch. On
+        CUDA a step of ``fit`` sees up to 512 rows: what 60 passes in 1,000 steps need.
     random_state : int, RandomState, Generator or None, default=None
         Seeds all that is random, ``inverse_transform`` and ``score_samples`` too. None
         takes entropy from the system.
@@ -153,8 +153,8 @@ class FlowFMTransformer(
     Notes
     -----
     ``transform`` treats every row by itself: up to rounding, a row's result does not
-    depend on the others. Training is deterministic for a given ``random_state``, number
-    of threads and version of torch, unless ``max_time`` ends it.
+    depend on the others. Training is deterministic for a given ``random_state``,
+    device, number of threads and version of torch, unless ``max_time`` ends it.
 
     Components come in order of variance, rotated to principal axes with one common
     gain; they are not whitened, so put no scaler between this and a linear classifier.

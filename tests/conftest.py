@@ -12,8 +12,9 @@ from scipy.fft import dct
 
 ROOT = Path(__file__).parents[1]
 
-# What is not in test_cuda.py is said of the CPU. CUDA_VISIBLE_DEVICES=0 shows a device.
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# What is not in test_cuda.py is said of the CPU.
+if not os.environ.get("SKFLOWFM_CUDA"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 torch.set_num_threads(1)
 # A shared machine is slow at times; and a run must be repeatable.
 settings.register_profile("skflowfm", deadline=None, derandomize=True)

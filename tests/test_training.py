@@ -252,10 +252,7 @@ def test_silent_by_default_and_one_line_if_verbose(windows, capsys):
 
 def test_device_auto_is_cpu_without_an_accelerator(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert resolve_device("auto") == "cpu"
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert resolve_device("auto") == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_device("auto") == "cuda"
 
@@ -263,10 +260,12 @@ def test_device_auto_is_cpu_without_an_accelerator(monkeypatch):
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_cudnn_is_left_as_it_was(deterministic, windows, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not deterministic)
     seen = []
 
     def view(x, generator):
         seen.append(torch.backends.cudnn.deterministic)
+        seen.append(not torch.backends.cudnn.benchmark)
         if len(seen) > 9:
             raise RuntimeError("stop")
         return x
@@ -276,6 +275,7 @@ def test_cudnn_is_left_as_it_was(deterministic, windows, monkeypatch):
         model.fit(windows)
     assert all(seen)
     assert torch.backends.cudnn.deterministic is deterministic
+    assert torch.backends.cudnn.benchmark is not deterministic
 
 
 def test_only_cuda_gets_larger_batches_and_no_more_than_60_passes():

@@ -75,7 +75,7 @@ class PrincipalAxes(nn.Module):
         if fixed > 0 and learned > 0:
             trust = min(1.0, len(z) / TRUSTED_ROWS)
             self.balance[:n_learned] = (trust * fixed / learned).sqrt()
-        centred = ((z - mean) * self.balance).double().cpu()
+        centred = ((z - mean) * self.balance).cpu().double()
         covariance = centred.T @ centred / max(len(z) - 1, 1)
         variance, axes = torch.linalg.eigh(covariance)
         variance, axes = variance.flip(0), axes.flip(1)

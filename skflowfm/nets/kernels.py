@@ -76,7 +76,8 @@ def convolve(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     """Return the kernels' outputs, those of each row the same among any others.
 
     On CUDA a convolution may round its input to ten bits, and a feature that counts
-    how often a threshold is passed shows it; a product of matrices does not.
+    how often a threshold is passed shows it; a product of matrices does not, unless
+    torch.set_float32_matmul_precision says so.
     """
     if x.is_cuda:
         return as_product(x, weight, stride, dilation)
