@@ -18,7 +18,7 @@ from skflowfm import FlowFMSampler, FlowFMTransformer
 from skflowfm.metrics import log_psd_distance, train_on_synthetic
 
 PROTOCOL = "training people against test people"
-FLOW_STEPS = (50, 100, 200, 400, 800)
+FLOW_STEPS = (50, 100, 200, 400, 800, 1600)
 DIFFUSION_STEPS = (100, 200, 400, 800, 1600)
 FLOW_EVALUATIONS = (1, 2, 4, 8, 32)
 DDIM_STEPS = (2, 5, 10, 20, 50, 250)
