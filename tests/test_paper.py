@@ -90,7 +90,19 @@ def test_a_claim_that_fails_says_so(scripts):
         a_budget(scripts, "diffusion, 200 steps", 40, 0.60)
         + a_budget(scripts, "flow, 800 steps", 10, 0.90)
     )
-    assert scripts.claims.training_claim(rows) == ["people not reached"]
+    (text,) = scripts.claims.training_claim(rows)
+    assert text == "people not reached, c2st_auc 0.900 for 0.600"
+
+
+def test_a_claim_that_fails_in_one_measure_says_which(scripts):
+    rows = pd.DataFrame(
+        a_budget(scripts, "diffusion, 200 steps", 40, 0.60, tstr=0.83)
+        + a_budget(scripts, "flow, 400 steps", 10, 0.58, tstr=0.79)
+        + a_budget(scripts, "flow, 800 steps", 20, 0.55, tstr=0.81)
+    )
+    (text,) = scripts.claims.training_claim(rows)
+    missed = "tstr_forest 0.810 for 0.830, -75% to equal c2st_auc alone"
+    assert text == f"people not reached, {missed}"
 
 
 def a_speed(scripts, method, rate, c2st, tstr=0.8):
