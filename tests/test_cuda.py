@@ -89,13 +89,13 @@ def test_larger_steps_give_the_same_bytes_again(data):
     np.testing.assert_array_equal(*Z)
 
 
-def test_features_are_those_of_the_cpu(data):
-    X = torch.from_numpy(data[0])
-    stem = FlowFMTransformer(8, max_steps=0, random_state=0).fit(X.numpy()).module_.stem
-    if X.ndim == 3:
-        fast, slow = stem.cuda().wide(X.cuda()).cpu(), stem.cpu().wide(X)
-        # a count of values above a threshold may change by one that lies on it
-        assert ((fast - slow).abs() < 1e-6).float().mean() > 0.995
+def test_features_of_windows_are_those_of_the_cpu():
+    X, _ = rows_of("windows")
+    stem = FlowFMTransformer(8, max_steps=0, random_state=0).fit(X).module_.stem
+    x = torch.from_numpy(X)
+    fast, slow = stem.cuda().wide(x.cuda()).cpu(), stem.cpu().wide(x)
+    # a count of values above a threshold may change by one that lies on it
+    assert ((fast - slow).abs() < 1e-5).float().mean() > 0.995
 
 
 def test_an_encoder_that_is_there_is_taken(data):
