@@ -26,6 +26,9 @@ windows too. `--copies` asks with windows of the same people, a random half of w
 trains: without copying, half of the new windows are nearer to a training window. It
 writes `copy_fraction` with the ends of its interval, of each method by itself.
 
+Two samples of one model differ by some .02 in C2ST: `--repeats 3` draws three of each
+of the default solver and writes their means.
+
 `nfe` counts evaluations of the velocity field; solver `auto` is the sampler's default,
 which chooses from the training windows where to stop.
 """
@@ -54,6 +57,7 @@ TRAIN_SHARE = 0.6
 EVALUATIONS = (4, 8, 32)
 SOLVERS = ("auto", "midpoint")
 N_CUTS = 5
+APART = 1000  # between the seeds of two samples of one model
 MIN_SUBJECTS = 12
 N_NEIGHBOURS = 5
 JITTER, SCALING = 0.05, 0.1
@@ -154,9 +158,9 @@ def fit_sampler(split, seed, options):
 
 
 def draw_flow(split, seed, options):
-    """Yield (solver, nfe, X, y, seconds) of one trained flow at each budget.
+    """Yield (solver, nfe, samples) of one trained flow at each budget.
 
-    Labels are shown to the sampler after training.
+    Labels are shown to the sampler after training. A sample is (X, y, seconds).
     """
     sampler = fit_sampler(split, seed, options)
     for solver in SOLVERS:
@@ -164,12 +168,17 @@ def draw_flow(split, seed, options):
             sampler.set_params(quality=nfe, solver=solver).fit(split.X, split.y)
             if solver == "auto":
                 print(f"  {nfe} evaluations: stop at {sampler.stop_}", flush=True)
+            n_samples = options.repeats if solver == "auto" else 1
+            seeds = [seed + APART * i for i in range(n_samples)]
             yield (
                 solver,
                 nfe,
-                *timed_draw(
-                    sampler.sample, class_counts=split.counts, random_state=seed
-                ),
+                [
+                    timed_draw(
+                        sampler.sample, class_counts=split.counts, random_state=i
+                    )
+                    for i in seeds
+                ],
             )
 
 
@@ -181,10 +190,10 @@ def timed_draw(function, *args, **kwargs):
 
 
 def drawings(split, seed, options):
-    """Yield (method, solver, nfe, X, y, seconds) of every method asked for."""
+    """Yield (method, solver, nfe, samples) of every method asked for."""
     for name, draw in (("smote", smote), ("jitter", jitter)):
         if name in options.methods:
-            yield name, "", "", *timed_draw(draw, split, seed)
+            yield name, "", "", [timed_draw(draw, split, seed)]
     if "flowfm" in options.methods:
         for drawn in draw_flow(split, seed, options):
             yield "flowfm", *drawn
@@ -219,6 +228,17 @@ def measure(split, X, y, seconds, seed):
     }
 
 
+def means(measured):
+    """The mean over samples of each measure and of its floor."""
+    return {
+        metric: tuple(
+            None if side[0] is None else float(np.mean(side))
+            for side in zip(*(found[metric] for found in measured), strict=True)
+        )
+        for metric in measured[0]
+    }
+
+
 def measure_test_people(split, seed):
     """How far other people's real windows are from those of the training people."""
     spectrum = log_psd_distance(split.X, split.X_test, random_state=seed)
@@ -247,12 +267,13 @@ def run_dataset(data, seed, options):
     )
     record(data, seed, "test people", "", "", measure_test_people(split, seed), options)
     shown = None
-    for method, solver, nfe, X, y, seconds in drawings(split, seed, options):
-        assert {c: int(np.sum(y == c)) for c in split.counts} == split.counts
-        measures = measure(split, X, y, seconds, seed)
+    for method, solver, nfe, samples in drawings(split, seed, options):
+        for _, y, _ in samples:
+            assert {c: int(np.sum(y == c)) for c in split.counts} == split.counts
+        measures = means([measure(split, *sample, seed) for sample in samples])
         record(data, seed, method, solver, nfe, measures, options)
         if shown is None or solver == "auto":
-            shown = f"{method} {solver} {nfe}".strip(), X, y
+            shown = f"{method} {solver} {nfe}".strip(), *samples[0][:2]
     return split, shown
 
 
@@ -326,6 +347,7 @@ def parse_arguments():
     add("--max-steps", type=int, help="training steps of FlowFMTransformer")
     add("--max-time", type=float, help="seconds of training of FlowFMTransformer")
     add("--out", default="out/generation.csv", help="replaced if it exists")
+    add("--repeats", type=int, default=1, help="samples of FlowFM; means are kept")
     add("--copies", action="store_true", help="ask for copies alone")
     add("--figure", metavar="FILE.png", help="of the first data set and seed")
     return parser.parse_args()

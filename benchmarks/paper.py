@@ -15,8 +15,8 @@ machine: `_diffusion.py`, the same encoder and network trained jointly as a DDPM
   "leave one person out". The representation is learned from the training people alone,
   but for the row that says "transductive".
 * Training time: both generators are trained with several budgets, and judged by a
-  linear probe, C2ST, TSTR and spectra. How much time do they take to be as good as the
-  diffusion model at its best?
+  linear probe, C2ST, TSTR and spectra, means over several samples. How much time do
+  they take to be as good as the diffusion model at its best?
 * Generation speed: windows per second at every number of evaluations, with the same
   measures beside; flow at as few as one evaluation, DDIM, 1000 ancestral steps.
 * Fidelity: from the paper's loss to this package's, one ingredient at a time, with a
@@ -138,6 +138,7 @@ def parse_arguments():
     add("--max-windows", type=int, help="a random subset of each set")
     add("--max-steps", type=int, help="of FlowFM; in proportion for the others")
     add("--draws", type=int, default=256, help="windows to generate")
+    add("--repeats", type=int, default=4, help="of that, for each training budget")
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.draws = options.seeds[:1], min(options.draws, 128)

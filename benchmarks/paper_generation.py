@@ -9,7 +9,7 @@ import time
 import numpy as np
 from _diffusion import DiffusionSampler, DiffusionTransformer
 from _protocol import draw_labels, subject_scores
-from generation import mean_c2st, split_subjects
+from generation import APART, mean_c2st, split_subjects
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import Bunch
@@ -85,30 +85,38 @@ def sampler_of(model, split, seed):
     return sampler.fit(split.X, split.y)
 
 
-def drawn(sampler, split, counts, evaluations):
-    """Return (X, y, seconds) of windows drawn with so many evaluations.
+def prepared(sampler, split, evaluations):
+    """Return the sampler, which will draw with so many evaluations.
 
-    The gain that mends their spectra is found before, for both models.
+    The gain that mends the spectra of its windows is found here, for both models.
     """
     if isinstance(sampler, DiffusionSampler):
         method = "ancestral" if evaluations == N_TIMES else "ddim"
         sampler.set_params(method=method, n_steps=evaluations).mend(split.X)
     else:
         sampler.set_params(quality=evaluations).fit(split.X, split.y)
-    start = time.perf_counter()
-    X, y = sampler.sample(class_counts=counts)
-    return X, y, time.perf_counter() - start
+    return sampler
 
 
-def curve(kind, evaluations, steps, split, counts, seed):
+def mean_quality(sampler, split, counts, seed, repeats):
+    """Return the means of `quality` over samples that are drawn in turn."""
+    found = []
+    for i in range(repeats):
+        X, y = sampler.sample(class_counts=counts, random_state=seed + APART * i)
+        found.append(quality(split, X, y, seed))
+    return {metric: np.mean([q[metric] for q in found]) for metric in found[0]}
+
+
+def curve(kind, evaluations, steps, split, counts, seed, repeats):
     """Return a function that trains with ``steps`` and judges probe and windows."""
 
     def function():
         name = "flow" if kind is FlowFMTransformer else "diffusion"
         model, wall, cpu = fitted(kind, split, steps, seed)
         found = {"train_cpu_seconds": cpu, **probe(model, split, seed)}
-        X, y, _ = drawn(sampler_of(model, split, seed), split, counts, evaluations)
-        yield f"{name}, {steps} steps", found | quality(split, X, y, seed), wall
+        sampler = prepared(sampler_of(model, split, seed), split, evaluations)
+        found |= mean_quality(sampler, split, counts, seed, repeats)
+        yield f"{name}, {steps} steps", found, wall
 
     return function
 
@@ -124,7 +132,10 @@ def speed(split, counts, seed, options):
         }
         samplers = {k: sampler_of(model, split, seed) for k, model in models.items()}
         for name, evaluations in ways_of_drawing(options):
-            X, y, seconds = drawn(samplers[name], split, counts, evaluations)
+            sampler = prepared(samplers[name], split, evaluations)
+            start = time.perf_counter()
+            X, y = sampler.sample(class_counts=counts)
+            seconds = time.perf_counter() - start
             found = {"windows_per_second": len(y) / seconds}
             found |= quality(split, X, y, seed)
             yield way(name, evaluations), found, seconds
@@ -171,6 +182,7 @@ def jobs(data, seed, options):
     split = Bunch(**split)
     counts = smaller(split, options.draws)
     flow_steps, diffusion_steps = FLOW_STEPS, DIFFUSION_STEPS
+    repeats = 1 if options.quick else options.repeats
     if options.quick:
         flow_steps, diffusion_steps = (25, 50, 100), (50, 100, 200)
     for name, kind, n, budgets in (
@@ -178,7 +190,7 @@ def jobs(data, seed, options):
         ("diffusion", DiffusionTransformer, CURVE_DDIM, diffusion_steps),
     ):
         for steps in budgets:
-            function = curve(kind, n, steps, split, counts, seed)
+            function = curve(kind, n, steps, split, counts, seed, repeats)
             yield (f"{name}, {steps} steps",), PROTOCOL, function
     methods = [way(*row) for row in ways_of_drawing(options)]
     yield tuple(methods), PROTOCOL, speed(split, counts, seed, options)
