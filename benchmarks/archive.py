@@ -1,4 +1,4 @@
-"""Sets on which no setting was chosen: the classification sets bundled with aeon.
+"""Sets on which next to no setting was chosen: the classification sets of aeon.
 
 The official split of each set; the representation is fitted on the training rows only,
 without labels, once for each seed. A classifier then gets all labels, or five of each
