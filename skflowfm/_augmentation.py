@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
@@ -89,7 +90,8 @@ def make_synthetic(
         )
     if isinstance(n_samples, pd.Series):
         n_samples = n_samples.to_dict()
-    inner = getattr(sampler, "estimator", sampler)
+    is_frozen = isinstance(sampler, FrozenEstimator)
+    inner = sampler.estimator if is_frozen else sampler
     if not (inner is None or isinstance(inner, FlowFMSampler)):
         raise TypeError(
             f"sampler must be a FlowFMSampler, a FrozenEstimator of one or None, got "
@@ -106,17 +108,22 @@ def make_synthetic(
         wanted = check_new_counts(n_samples, np.unique(np.asarray(y)), "n_samples")
     else:
         check_count("n_samples", n_samples)
-    sampler = FlowFMSampler() if sampler is None else clone(sampler)
-    if random_state is not None:
-        sampler.set_params(random_state=random_state)
-    sampler.fit(X, y)
+    if is_frozen:
+        check_is_fitted(inner)
+        inner._rows(X)
+        sampler, seed = inner, random_state
+    else:
+        sampler, seed = FlowFMSampler() if inner is None else clone(inner), None
+        if random_state is not None:
+            sampler.set_params(random_state=random_state)
+        sampler.fit(X, y)
     if not by_class and y is not None:
         wanted = spread_over_classes(len(X) if n_samples is None else n_samples, y)
     X = as_container(X)
     if y is None:
         n_new = len(X) if wanted is None else wanted
-        return rows_like(sampler.sample(n_new), X)
-    X_new, y_new = sampler.sample(class_counts=wanted)
+        return rows_like(sampler.sample(n_new, random_state=seed), X)
+    X_new, y_new = sampler.sample(class_counts=wanted, random_state=seed)
     return rows_like(X_new, X), labels_like(y_new, y)
 
 
@@ -254,20 +261,26 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         amounts = check_amounts(self.amount)
         check_count("cv", self.cv, low=2, optional=False)
         y = check_labels(y)
-        rows = check_rows(self, as_codes(X), reset=True)
-        check_length("y", y, len(rows))
         classifier = (
             LogisticRegression() if self.classifier is None else self.classifier
         )
         sampler = FlowFMSampler() if self.sampler is None else self.sampler
-        if not is_classifier(classifier):
+        if not (hasattr(classifier, "fit") and is_classifier(classifier)):
             raise TypeError(f"classifier must be a classifier, got {classifier!r}.")
         if not hasattr(sampler, "fit_resample"):
             raise TypeError(
                 f"sampler must have a fit_resample method, got {sampler!r}. Use "
                 "FlowFMSampler or an over-sampler of imbalanced-learn."
             )
-        check_groups(groups, len(rows))
+        if isinstance(sampler, FrozenEstimator):
+            raise TypeError(
+                "sampler must not be frozen, as it is fitted on each training part, "
+                f"got {sampler!r}. Freeze its transformer instead: "
+                "FlowFMSampler(FrozenEstimator(transformer))."
+            )
+        rows = check_rows(self, as_codes(X), reset=True)
+        check_length("y", y, len(rows))
+        groups = check_groups(groups, len(rows))
         vars(self).pop("amounts_", None)
         self.sampler_ = clone(sampler)
         if self.random_state is not None and "random_state" in sampler.get_params():

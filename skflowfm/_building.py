@@ -3,11 +3,13 @@
 import copy
 import math
 from functools import partial
+from numbers import Integral
 
 import torch
 from torch import nn
 
 from ._checks import check_count, check_number
+from ._own_modules import check_module, try_encoder, try_velocity_field
 from ._training import place, resolve_device
 from .nets import (
     FeatureEncoder,
@@ -26,22 +28,6 @@ DEFAULT_COMPONENTS = 256
 STEM_ROWS = 2000
 
 
-def check_module(name, module):
-    """Raise unless ``module`` is None or an nn.Module that can be trained here."""
-    if module is None:
-        return
-    if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"{name} must be an instance of torch.nn.Module or None, got {module!r}."
-        )
-    for layer in module.modules():
-        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
-            raise ValueError(
-                f"{name} must not contain dropout, got {layer}: it draws from torch's "
-                "global generator, which fit never touches. Set its p to 0."
-            )
-
-
 def check_parameters(estimator):
     """Raise unless the parameters of a FlowFMTransformer can be used here."""
     check_count("n_components", estimator.n_components, low=1)
@@ -58,6 +44,10 @@ def check_parameters(estimator):
     for name in ("encoder", "velocity_field"):
         check_module(name, getattr(estimator, name))
     resolve_device(estimator.device)
+    if not isinstance(estimator.verbose, Integral):
+        raise ValueError(
+            f"verbose must be a bool or an integer, got verbose={estimator.verbose!r}."
+        )
 
 
 def check_rate(sampling_rate):
@@ -115,7 +105,7 @@ def build_model(estimator, rows, some, generator):
     stem, encoder = nn.Identity(), copy.deepcopy(estimator.encoder)
     if encoder is not None:
         encoder = place(encoder, "cpu")
-        n_components = dry_run(encoder, some[:2], n_components)
+        n_components = try_encoder(encoder, some, n_components)
     elif n_components is None:
         n_components = min(DEFAULT_COMPONENTS, most_components(rows.row_shape))
     if encoder is None:
@@ -125,7 +115,9 @@ def build_model(estimator, rows, some, generator):
         kind = partial(FeatureEncoder, continues=not rows.is_windows)
         encoder = on_meta(kind, generator, stem.n_features, n_components)
     velocity_field = copy.deepcopy(estimator.velocity_field)
-    if velocity_field is None:
+    if velocity_field is not None:
+        place(velocity_field, "cpu")
+    else:
         kind = VectorVelocityField
         if rows.is_windows:
             whole = None if estimator.encoder is None else n_components
@@ -133,7 +125,7 @@ def build_model(estimator, rows, some, generator):
         velocity_field = on_meta(kind, generator, *rows.row_shape, n_components)
     n_learned = getattr(encoder, "n_learned", n_components)
     projector = on_meta(Projector, generator, n_learned)
-    return JointModel(
+    model = JointModel(
         standardise,
         coordinates,
         stem,
@@ -142,6 +134,9 @@ def build_model(estimator, rows, some, generator):
         projector,
         n_components,
     )
+    if estimator.velocity_field is not None:
+        try_velocity_field(model, some)
+    return model
 
 
 def on_meta(kind, generator, *sizes):
@@ -151,16 +146,3 @@ def on_meta(kind, generator, *sizes):
     module.to_empty(device="cpu")
     initialise(module, generator)
     return module
-
-
-def dry_run(encoder, x, n_components):
-    """Return the size of what a given encoder returns, or raise if it does not fit."""
-    with torch.inference_mode():
-        z = encoder(x)
-    if z.ndim != 2 or len(z) != len(x) or (n_components or z.shape[1]) != z.shape[1]:
-        raise ValueError(
-            f"encoder must map rows of shape {tuple(x.shape[1:])} to "
-            f"({n_components or 'n_components'},), got {tuple(z.shape[1:])}. "
-            "Change its last layer or n_components."
-        )
-    return z.shape[1]

@@ -25,6 +25,34 @@ def all_or_nothing(method):
     return attempt
 
 
+def forget(estimator, names) -> None:
+    """Drop what an earlier fit left, where the next one does not set it."""
+    for name in names:
+        vars(estimator).pop(name, None)
+
+
+def reject_columns(X: pd.DataFrame) -> None:
+    """Raise on a frame with columns that have one name, or hold text."""
+    if not X.columns.is_unique:
+        twice = X.columns[X.columns.duplicated()][0]
+        raise ValueError(
+            f"X must have one column of each name, got {twice!r} more than once."
+        )
+    for name, dtype in X.dtypes.items():
+        values = X[name]
+        if isinstance(dtype, pd.CategoricalDtype):
+            values = pd.Series(dtype.categories)
+        kind = pd.api.types.infer_dtype(values, skipna=True)
+        if kind.startswith(("string", "bytes", "mixed")) and any(
+            isinstance(value, (str, bytes)) for value in values
+        ):
+            raise TypeError(
+                f"X must be numeric, got text in column {name!r}. Turn it into numbers "
+                "(OneHotEncoder) or leave it out; FlowFMSampler and make_synthetic "
+                "take columns of categories, X[name].astype('category')."
+            )
+
+
 def reject_unreadable(X) -> None:
     """Raise on what would be read wrongly or fail far from its cause."""
     if isinstance(X, Iterator):
@@ -39,6 +67,8 @@ def reject_unreadable(X) -> None:
             "Convert it to an array (n_windows, n_channels, n_timesteps), for example "
             "with skflowfm.datasets.sliding_windows."
         )
+    if isinstance(X, pd.DataFrame):
+        reject_columns(X)
     if isinstance(X, (list, tuple)):
         try:
             X = np.asarray(X)
@@ -63,13 +93,18 @@ def reject_masked_and_dates(X) -> None:
             "X must have no masked values. Fill them, or make windows without them "
             "with skflowfm.datasets.sliding_windows(max_gap=)."
         )
+    reject_dates(X)
+
+
+def reject_dates(X, name: str = "X") -> None:
+    """Raise on dates and durations, which numpy would count from 1970."""
     types = getattr(X, "dtypes", None)
-    if types is None or isinstance(X, pd.Series):
+    if types is None or isinstance(X, pd.Series):  # of a Series, its one
         types = [getattr(X, "dtype", None)]
     if times := [str(t) for t in types if getattr(t, "kind", "") in ("M", "m")]:
         raise TypeError(
-            f"X must be numeric, got dates or durations ({times[0]}). Turn them into "
-            "numbers, such as hours since the start, or leave them out."
+            f"{name} must be numeric, got dates or durations ({times[0]}). Turn them "
+            "into numbers, such as hours since the start, or leave them out."
         )
 
 

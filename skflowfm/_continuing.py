@@ -54,8 +54,8 @@ def fitted_model(given, kind, name):
     return model
 
 
-def check_same_size(estimator, start) -> None:
-    """Raise if ``estimator`` asks for another number of components than ``start``."""
+def check_same_model(estimator, start) -> None:
+    """Raise if the parameters of ``estimator`` ask for another model than ``start``."""
     n_components = start.n_components_
     if estimator.n_components not in (None, n_components):
         raise ValueError(
@@ -63,18 +63,13 @@ def check_same_size(estimator, start) -> None:
             f"go on learning, got n_components={estimator.n_components}. Change it, or "
             "fit anew (without init, warm_start=False)."
         )
-
-
-def check_same_model(estimator, start) -> None:
-    """Raise if the parameters of ``estimator`` ask for another model than ``start``."""
-    check_same_size(estimator, start)
     for name in ("encoder", "velocity_field"):
         own, fitted = getattr(estimator, name), getattr(start.module_, name)
         if own is not None and repr(own) != repr(fitted):
             raise ValueError(
                 f"{name} must be None or like that of the fitted model, a "
-                f"{type(fitted).__name__}, got {own!r}. fit goes on with that model's "
-                "own."
+                f"{type(fitted).__name__}, got {own!r}. Training goes on with that "
+                "model's own."
             )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ._checks import check_groups
+from ._own_modules import three_of, try_view
 from ._positives import CachedViews, LiveViews
 from .flow_matching import sample_source, sample_time
 from .nets import Stem
@@ -197,6 +198,8 @@ def prepare(
     index, held_out : Tensor of int
         Those of the rows that are used.
     """
+    x = model.standardise(rows[three_of(index)].to(device))
+    try_view(view, model, x, private_generator(seed, device))
     views = LiveViews(model.stem, view, two_views)
     if isinstance(model.stem, Stem):
         index, held_out = pool(index, held_out, budget)

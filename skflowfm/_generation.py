@@ -129,7 +129,14 @@ def fit_axes(model, rows, index) -> None:
             model.encode(model.stem(model.standardise(rows[part].to(device))))
             for part in index.split(TRANSFORM_BLOCK)
         ]
-        model.axes.fit(torch.cat(blocks), model.n_learned, len(rows))
+        z = torch.cat(blocks)
+    if not torch.isfinite(z).all():
+        raise FloatingPointError(
+            "Training has diverged: representations of the training rows are not "
+            "finite. An encoder or velocity field of your own may grow what it is "
+            "given; end it with a normalisation, or train for fewer max_steps."
+        )
+    model.axes.fit(z, model.n_learned, len(rows))
 
 
 def flow_shape(model, row_shape) -> tuple[int, ...]:

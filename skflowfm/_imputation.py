@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ._checks import reject_dates
 from ._generation import (
     ROWS_AT_A_TIME,
     block_size,
@@ -31,6 +32,7 @@ ROUNDS = 2
 
 def numbers_of(X) -> np.ndarray:
     """Return ``X`` as a float array, NaN where a value is missing, or raise."""
+    reject_dates(X)
     try:
         if isinstance(X, pd.DataFrame):
             return X.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -52,14 +54,16 @@ def with_zeros(X, values: np.ndarray):
     return pd.DataFrame(values, columns=X.columns) if hasattr(X, "columns") else values
 
 
-def check_known(known: np.ndarray) -> None:
-    """Raise for rows of which nothing is known."""
+def check_known(values: np.ndarray) -> np.ndarray:
+    """Return where values are known, or raise for rows of which nothing is."""
+    known = ~np.isnan(values)
     empty = np.flatnonzero(~known.reshape(len(known), -1).any(axis=1))
     if len(empty):
         raise ValueError(
             f"X has {len(empty)} row(s) without any known value, the first at index "
             f"{empty[0]}. Leave them out, or draw new rows with sample."
         )
+    return known
 
 
 def fill_by_hand(X: np.ndarray, mean: np.ndarray) -> np.ndarray:

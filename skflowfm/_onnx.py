@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._draws import private_generator
 from ._generation import Steps, decode, flow_shape, represent, source_rows
 from ._training import place
-from ._validation import check_rows
+from ._validation import check_rows, check_torch_settings
 from .nets import portable
 from .persistence import input_of, libraries
 from .persistence._file import as_json, write
@@ -133,6 +133,7 @@ class Exportable:
         True
         """
         check_is_fitted(self)
+        check_torch_settings()
         if part not in self._onnx_parts:
             raise ValueError(
                 f"part must be one of {list(self._onnx_parts)} for a "

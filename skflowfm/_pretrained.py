@@ -3,6 +3,7 @@
 import os
 
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ._checks import check_groups
@@ -30,7 +31,7 @@ def inner_transformer(transformer):
         return FlowFMTransformer(), False
     is_path = isinstance(transformer, (str, os.PathLike))
     given = load(transformer) if is_path else transformer
-    inner = getattr(given, "estimator", given)
+    inner = given.estimator if isinstance(given, FrozenEstimator) else given
     if not isinstance(inner, FlowFMTransformer):
         raise TypeError(
             "transformer must be a FlowFMTransformer, a FrozenEstimator of a fitted "
@@ -48,7 +49,7 @@ def inner_transformer(transformer):
 
 
 def fitted_transformer(transformer, X, groups, seed):
-    """Return a fitted FlowFMTransformer: a new one, or the frozen one itself.
+    """Return a fitted FlowFMTransformer: a new one, or the frozen one as it is.
 
     Parameters
     ----------
@@ -65,8 +66,15 @@ def fitted_transformer(transformer, X, groups, seed):
     if is_frozen:
         check_is_fitted(inner)
         check_groups(groups, len(check_rows(inner, X, reset=False)))
-        return inner
+        return as_it_is(inner)
     return new_transformer(inner, seed).fit(X, groups=groups)
+
+
+def as_it_is(transformer):
+    """Return the model of now: fitting ``transformer`` again does not change it."""
+    same = object.__new__(type(transformer))
+    vars(same).update(vars(transformer))
+    return same
 
 
 def new_transformer(transformer, seed):

@@ -5,7 +5,13 @@ import torch
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_array, column_or_1d
 
-from ._checks import all_or_nothing, check_groups, check_length, seed_of
+from ._checks import (
+    all_or_nothing,
+    check_groups,
+    check_length,
+    reject_dates,
+    seed_of,
+)
 from ._classifier import FineTuned
 from ._finetuning import Labelled, regression_head
 from ._validation import check_rows
@@ -128,6 +134,7 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
             For bad parameters and data.
         """
         self._check_parameters()
+        reject_dates(y, "y")
         y = column_or_1d(y, warn=True)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         rows = check_rows(self, X, reset=True, min_rows=2)

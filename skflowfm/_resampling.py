@@ -11,6 +11,7 @@ from sklearn.utils.validation import column_or_1d
 
 from ._checks import check_length, check_present
 
+RESAMPLED = "n_synthetic_", "is_synthetic_", "parent_indices_"
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
 
 
@@ -233,6 +234,13 @@ def append_rows(old, new):
         return pd.concat([old, new], ignore_index=True)
     old = np.asarray(old)
     return np.concatenate([old, np.asarray(new, dtype=old.dtype)])
+
+
+def enlarged(X, y, X_new, y_new):
+    """Return rows and labels followed by new ones, in their containers and dtypes."""
+    X = as_container(X)
+    X_all = append_rows(X, rows_like(X_new, X))
+    return X_all, append_rows(y, labels_like(y_new, y))
 
 
 def labels_of(counts: dict, classes: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from ._checks import all_or_nothing, check_count, check_number, seed_of
+from ._checks import all_or_nothing, check_count, check_number, forget, seed_of
 from ._columns import Columns, as_codes
 from ._conditions import checked_pool, density_of
 from ._generation import ROWS_AT_A_TIME, decode, represent
@@ -13,20 +13,20 @@ from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
 from ._onnx import Exportable
 from ._pretrained import fitted_transformer
 from ._resampling import (
-    append_rows,
+    RESAMPLED,
     as_container,
     check_labels,
     check_new_counts,
     checked_labels,
     codes_of,
-    labels_like,
+    enlarged,
     labels_of,
     like_frame,
     rows_like,
     rows_to_add,
 )
 from ._steps import calibrated, check_quality, steps_of
-from ._validation import Rows, check_bounds, check_rows
+from ._validation import Rows, check_bounds, check_rows, check_torch_settings
 from .persistence import Savable
 
 
@@ -63,7 +63,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
     bounds : None, "data" or pair, default=None
         Values outside are moved to the edge. "data" takes the smallest and largest of
         each channel or feature in ``fit``; a pair (low, high) has numbers, or one for
-        each channel or feature, infinite where there is no bound. Categories are not
+        each (a Series by name), infinite where there is no bound. Categories are not
         touched; whole numbers stay whole. Without it a count may come out negative, and
         a window may go beyond the range of its sensor.
     random_state : int, RandomState, Generator or None, default=None
@@ -173,6 +173,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             For bad parameters or rows, and ``X_unlabelled`` without ``y``.
         """
         n_evaluations = check_quality(self.quality, self.solver)
+        forget(self, RESAMPLED)
         self._columns = Columns(X)
         coded = check_rows(self, as_codes(X), reset=True)
         y = checked_labels(y, len(coded))
@@ -180,7 +181,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         if pool is not None:
             coded = Rows(np.concatenate([coded.array, pool.array]))
             X = like_frame(coded.array, X)
-        self._bounds = self._columns.limits(check_bounds(self.bounds, coded))
+        self._bounds = self._columns.limits(check_bounds(self, coded))
         rows, seed = self._spread(coded), seed_of(self.random_state)
         seen = rows.array if self._columns.categories else X
         self.transformer_ = fitted_transformer(self.transformer, seen, groups, seed)
@@ -212,6 +213,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         check_is_fitted(self)
         rows = self._rows(X)
         y = checked_labels(y, len(rows))
+        forget(self, RESAMPLED)
         learned, pool = self.transformer_, checked_pool(self, X_unlabelled, y)
         pool, seed = pool and self._spread(pool), seed_of(self.random_state)
         self._density, self.classes_ = density_of(learned, rows, y, pool, seed)
@@ -247,8 +249,10 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             count, or both ``y`` and ``class_counts``.
         """
         check_is_fitted(self)
+        check_torch_settings()
         if y is not None and class_counts is not None:
             raise ValueError("Give y or class_counts, not both.")
+        check_count("n_samples", n_samples, optional=False)
         seed = seed_of(self.random_state if random_state is None else random_state)
         if class_counts is not None:
             self._check_labelled("class_counts")
@@ -258,10 +262,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         if y is not None:
             self._check_labelled("y")
             if np.ndim(y) == 0:
-                check_count("n_samples", n_samples, optional=False)
                 y = np.repeat(np.asarray([y]), n_samples)
             return self._draw(codes_of(column_or_1d(y), self.classes_), seed)
-        check_count("n_samples", n_samples, optional=False)
         return self._draw(self._density.draw_codes(n_samples, seed), seed)
 
     def sample_like(self, X, *, diversity=0.0, random_state=None):
@@ -351,9 +353,8 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         seed = seed_of(self.random_state if random_state is None else random_state)
         X = as_container(X)
         values = numbers_of(self._columns.codes_of(X))
-        known = ~np.isnan(values)
         check_rows(self, with_zeros(X, values), reset=False)
-        check_known(known)
+        known = check_known(values)
         values = self._columns.spread(values)
         drawn = complete(self.transformer_.module_, values, seed, n_evaluations)
         return put_in(X, self._finished(drawn), known)
@@ -389,9 +390,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         self.n_synthetic_ = len(y_new)
         self.is_synthetic_ = np.arange(len(y) + len(y_new)) >= len(y)
         self.parent_indices_ = np.concatenate([np.arange(len(y)), parents])
-        X = as_container(X)
-        X_all = append_rows(X, rows_like(X_new, X))
-        return X_all, append_rows(y, labels_like(y_new, y))
+        return enlarged(X, y, X_new, y_new)
 
     def _check_labelled(self, name):
         if self.classes_ is None:
@@ -413,6 +412,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
 
     def _sample_blocks(self, wanted):
         """Return an iterator over a sample of so many rows, or of these classes."""
+        check_torch_settings()
         seed, size = seed_of(self.random_state), ROWS_AT_A_TIME
         if np.ndim(wanted):
             self._check_labelled("y")

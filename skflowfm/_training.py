@@ -254,6 +254,11 @@ def train(
     verbose : int
         Above 0 prints a progress line.
     """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "Training needs gradients, got torch.inference_mode(). Call fit outside of "
+            "that block."
+        )
     budget.prepared = budget.seconds
     watched = None
     if len(held_out):

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._building import build_model, check_n_components, check_parameters, check_rate
 from ._checks import all_or_nothing, check_groups, seed_of
-from ._continuing import check_same_size, copy_for, fitted_model, take_over
+from ._continuing import check_same_model, copy_for, fitted_model, take_over
 from ._draws import hold_out, ignore, prepare, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
@@ -310,7 +310,7 @@ class FlowFMTransformer(
         if first:
             self._build(rows, seed)
         else:
-            check_same_size(self, self)
+            check_same_model(self, self)
             self.module_ = copy_for(self.module_, rows)
         steps, before = -(-len(rows) // BATCH_SIZE), self.n_steps_
         budget = Budget(

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.utils.validation import check_array, validate_data
 
@@ -118,7 +119,8 @@ def check_rows(
     ``feature_names_in_`` for frames, and ``row_shape_in_``. With ``any_length`` windows
     may have another number of time steps than in ``fit``.
     """
-    check_default_dtype()
+    check_torch_settings()
+    X = off_torch(X)
     reject_unreadable(X)
     if not reset:
         check_dimensions(estimator, X)
@@ -159,13 +161,35 @@ def check_rows(
     return rows
 
 
-def check_default_dtype() -> None:
-    """Raise where torch has been told to make numbers of another precision."""
+def check_torch_settings() -> None:
+    """Raise where torch has been told to make other numbers, or elsewhere."""
     if torch.get_default_dtype() != torch.float32:
         raise RuntimeError(
             "skflowfm works in float32, got torch.get_default_dtype() == "
             f"{torch.get_default_dtype()}. Call torch.set_default_dtype(torch.float32)."
         )
+    device = torch.get_default_device()
+    if device.type != "cpu":
+        raise RuntimeError(
+            "skflowfm says itself where its tensors are, got "
+            f"torch.get_default_device() == {device}. Call "
+            "torch.set_default_device(None), or leave the block of torch.device; the "
+            "parameter device chooses where to train."
+        )
+    kinds = [k for k in ("cpu", "cuda") if torch.is_autocast_enabled(k)]
+    if kinds:
+        raise RuntimeError(
+            f"skflowfm works in float32, got torch.autocast({kinds[0]!r}). Call it "
+            "outside of that block."
+        )
+
+
+def off_torch(X):
+    """Return a tensor as an array, wherever it is; others as they are."""
+    if not isinstance(X, torch.Tensor):
+        return X
+    X = X.detach().cpu()
+    return (X.float() if X.dtype is torch.bfloat16 else X).numpy()
 
 
 def check_dimensions(estimator, X) -> None:
@@ -204,23 +228,40 @@ def check_finite(rows: Rows) -> None:
             )
 
 
-def check_bounds(bounds, rows: Rows):
-    """Return (low, high), broadcastable to a row, of ``bounds``, or None.
+def in_order(side, names):
+    """Return one side of bounds, a Series by column name in the order of ``names``."""
+    if not isinstance(side, pd.Series) or names is None:
+        return side
+    if not side.index.is_unique or set(side.index) != set(names):
+        raise ValueError(
+            f"bounds given as a Series must name the columns of X, {list(names)}, got "
+            f"{side.index.tolist()}."
+        )
+    return side.loc[list(names)]
+
+
+def check_bounds(estimator, rows: Rows):
+    """Return (low, high), broadcastable to a row, of the parameter, or None.
 
     Parameters
     ----------
-    bounds : None, "data" or pair
-        "data" is what ``rows`` reach, channel by channel or feature by feature; in a
-        pair each side is a number or one number per channel or feature.
+    estimator : FlowFMSampler
+        Its ``bounds`` is None, "data", what ``rows`` reach in each channel or feature,
+        or a pair, each side a number or one number per channel or feature. A Series is
+        read by the names of the columns, where they have some.
     rows : Rows
         The rows of ``fit``.
     """
+    bounds = estimator.bounds
+    names = getattr(estimator, "feature_names_in_", None)
     if bounds is None:
         return None
     if isinstance(bounds, str) and bounds == "data":
         return rows.extremes()
     shape = (-1, 1) if rows.is_windows else (-1,)
     n = rows.row_shape[0]
+    if isinstance(bounds, (list, tuple)):
+        bounds = [in_order(side, names) for side in bounds]
     try:
         with np.errstate(over="ignore"):  # beyond float32 there is no bound
             low, high = (np.asarray(side, dtype=np.float32) for side in bounds)
@@ -240,8 +281,8 @@ def check_bounds(bounds, rows: Rows):
 
 def check_components(estimator, Z, n_components: int) -> torch.Tensor:
     """Return representations as a float32 tensor of shape (n, n_components)."""
-    check_default_dtype()
-    Z = check_array(Z, dtype=np.float32, input_name="Z")
+    check_torch_settings()
+    Z = check_array(off_torch(Z), dtype=np.float32, input_name="Z")
     if Z.shape[1] != n_components:
         raise ValueError(
             f"Z must have the {n_components} components that transform returns, got "

@@ -33,6 +33,7 @@ LAYERS = {
     "_generation": 2,
     "_health": 2,
     "_imputation": 2,
+    "_own_modules": 2,
     "_positives": 2,
     "_resampling": 2,
     "_steps": 2,

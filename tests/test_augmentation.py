@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_iris
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -40,6 +41,32 @@ def test_only_the_new_rows_come_back(iris):
     assert len(X_new) == 7
     assert make_synthetic(X, n_samples=9, sampler=quick()).shape == (9, 4)
     assert make_synthetic(X, sampler=quick()).shape == X.shape
+
+
+def test_a_frozen_sampler_draws_rows_like_those_of_its_fit(iris):
+    X, y = iris
+    fitted = quick().fit(X, y)
+    frozen = FrozenEstimator(fitted)
+    drawn, _ = make_synthetic(X, y, n_samples={1: 5}, sampler=frozen, random_state=3)
+    expected, _ = fitted.sample(class_counts={1: 5}, random_state=3)
+    np.testing.assert_array_equal(drawn, expected.astype(X.dtype))
+    for other in (X[:, :2], X[:, :, None], pd.DataFrame(X[:, :3])):
+        with pytest.raises(ValueError, match=r"X (must|has) "):
+            make_synthetic(other, sampler=frozen)
+
+
+def test_a_frozen_sampler_is_not_fitted_on_parts_of_the_rows(iris):
+    X, y = iris
+    fitted = quick().fit(X, y)
+    before = fitted.sample(2)
+    with pytest.raises(TypeError, match="sampler must not be frozen"):
+        AugmentedClassifier(LogisticRegression(), FrozenEstimator(fitted)).fit(X, y)
+    np.testing.assert_array_equal(fitted.sample(2), before)
+
+
+def test_a_classifier_that_is_none_is_refused(iris):
+    with pytest.raises(TypeError, match="classifier must be a classifier, got 'x'"):
+        AugmentedClassifier("x", quick()).fit(*iris)
 
 
 def test_totals_count_what_is_there(iris):

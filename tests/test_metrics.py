@@ -28,6 +28,22 @@ def noise(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape)
 
 
+@pytest.mark.parametrize(
+    "measure", [c2st_auc, frechet_distance, nearest_neighbour_copy]
+)
+def test_values_whose_squares_overflow_are_refused(measure):
+    X, sides = noise(0, 40, 3), (1e200, 1e38)
+    for scale in sides:
+        arguments = (X * scale, X * scale + scale)
+        if measure is nearest_neighbour_copy:
+            arguments += (X * scale,)
+        if scale > 1e38:
+            with pytest.raises(ValueError, match=r"X_(real|train) must have values of"):
+                measure(*arguments, random_state=0)
+        else:
+            assert np.isfinite(measure(*arguments, random_state=0).value)
+
+
 def class_windows(seed, n_per_class=40):
     """Windows of two channels whose frequency tells the class."""
     rng = np.random.default_rng(seed)

@@ -337,6 +337,31 @@ def test_routing_requests_are_kept(path):
     assert load(path).transform(table()).shape == (60, 2)
 
 
+def test_routing_requests_of_resampling_are_kept(path):
+    pytest.importorskip("imblearn")
+    code = """
+import sys
+import imblearn, numpy, sklearn
+from skflowfm import FlowFMSampler, FlowFMTransformer, load
+sklearn.set_config(enable_metadata_routing=True)
+sampler = FlowFMSampler(FlowFMTransformer(max_steps=1), random_state=0)
+sampler.set_fit_resample_request(groups=True).fit(numpy.eye(9)).save(sys.argv[1])
+assert load(sys.argv[1]).get_metadata_routing().fit_resample.requests["groups"] is True
+"""
+    subprocess.run([sys.executable, "-c", code, path], check=True)
+    assert load(path).sample(2).shape == (2, 9)  # where imbalanced-learn is not loaded
+
+
+def test_series_and_devices_among_the_parameters(path):
+    wanted = pd.Series({0: 30, 1: 25}, name="rows")
+    y = np.repeat([0, 1], 30)
+    given = small().set_params(device=torch.device("cpu"))
+    sampler = FlowFMSampler(given, sampling_strategy=wanted, quality=1, random_state=0)
+    again = through_file(sampler.fit(table(), y), path)
+    pd.testing.assert_series_equal(again.sampling_strategy, wanted)
+    assert again.transformer.device == "cpu"
+
+
 def test_a_model_from_an_absent_device_loads_on_the_cpu(tiny, path):
     elsewhere = copy.deepcopy(tiny).set_params(device="cuda:7")
     again = through_file(elsewhere, path)

@@ -101,6 +101,13 @@ def test_time_is_in_seconds_where_the_rate_is_known(windows):
     assert without[-1].get_xlabel() == "time step"
 
 
+@pytest.mark.parametrize("rate", [0, -5, "a", float("nan")])
+def test_a_sampling_rate_is_above_zero(rate):
+    X = np.zeros((4, 1, 8))
+    with pytest.raises(ValueError, match="sampling_rate must be a number in"):
+        plot_windows(X, X, sampling_rate=rate)
+
+
 @pytest.mark.parametrize("classes", [["rest", "walk", "run"], None])
 def test_rows_are_named_by_class(windows, classes):
     rows = rows_of(plot_windows(*windows, classes=classes, n_per_class=1), 2)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
 
 from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer, load
 from skflowfm.datasets import make_wearable, resample_windows
@@ -30,6 +31,14 @@ def test_what_it_has_learned_is_not_thrown_away_unnoticed(X, saved, make):
         make(model, random_state=0).fit(X, y)
     kept = make(FrozenEstimator(model), random_state=0).fit(X, y)
     np.testing.assert_array_equal(kept.transformer_.transform(X), model.transform(X))
+
+
+def test_only_a_frozen_estimator_is_frozen(X):
+    model = FlowFMTransformer(max_steps=1, random_state=0)
+    search = GridSearchCV(model, {"alignment": [1.0]})
+    for make in (FlowFMClassifier, FlowFMSampler):
+        with pytest.raises(TypeError, match="must be a FlowFMTransformer, a Frozen"):
+            make(search).fit(X, np.arange(64) % 2)
 
 
 def test_going_on_looks_at_the_device_again(X, saved):

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from skflowfm import FlowFMSampler, FlowFMTransformer
+from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer
 from skflowfm._steps import mean_log_spectrum
 from skflowfm.datasets import make_wearable
 from skflowfm.metrics import c2st_auc, nearest_neighbour_copy
@@ -111,7 +112,7 @@ def test_a_frozen_transformer_is_not_trained_and_labels_may_change(data, transfo
     before = [p.clone() for p in transformer.module_.parameters()]
     frozen = FrozenEstimator(transformer)
     by_subject = FlowFMSampler(frozen, quality=1, random_state=0).fit(X, groups)
-    assert by_subject.transformer_ is transformer
+    assert by_subject.transformer_.module_ is transformer.module_
     assert all(map(torch.equal, before, transformer.module_.parameters()))
     np.testing.assert_array_equal(by_subject.classes_, np.unique(groups))
     few = FlowFMSampler(frozen, quality=1, random_state=0).fit(X[:1], ["fall"])
@@ -287,6 +288,45 @@ def test_bad_bounds(data, transformer, bounds):
     sampler = FlowFMSampler(FrozenEstimator(transformer), bounds=bounds)
     with pytest.raises(ValueError, match=r"low at most high.*of the 3 channels"):
         sampler.fit(data[0])
+
+
+def test_bounds_go_by_the_name_of_a_column(transformer):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
+    low = pd.Series({"b": 0.5, "a": -9.0, "c": -9.0})
+    drawn = FlowFMSampler(
+        FlowFMTransformer(max_steps=5), bounds=(low, np.inf), quality=1, random_state=0
+    )
+    least = drawn.fit(X).sample(100).min(axis=0)
+    assert least[1] == 0.5
+    assert max(least[0], least[2]) < 0
+    for index in (list("abd"), [0, 1, 2]):
+        with pytest.raises(ValueError, match="must name the columns of X, "):
+            drawn.set_params(bounds=(low.set_axis(index), 9.0)).fit(X)
+    drawn.set_params(bounds=(low, np.inf)).fit(X.to_numpy())  # by place, without names
+
+
+def test_what_a_resampling_said_is_not_said_of_the_next_fit(data, transformer):
+    X, y, _ = data
+    sampler = FlowFMSampler(FrozenEstimator(transformer), quality=1, random_state=0)
+    for again in (sampler.fit, sampler.fit_condition):
+        sampler.fit_resample(X[:-3], y[:-3])
+        assert len(sampler.parent_indices_) == len(sampler.is_synthetic_)
+        again(X, y)
+        for name in ("n_synthetic_", "is_synthetic_", "parent_indices_"):
+            assert not hasattr(sampler, name)
+
+
+def test_fitting_a_model_again_leaves_what_stands_on_it(data, transformer):
+    X, y, _ = data
+    model = clone(transformer).fit(X)
+    sampler = FlowFMSampler(FrozenEstimator(model), quality=1, random_state=0).fit(X, y)
+    classifier = FlowFMClassifier(FrozenEstimator(model)).fit(X, y)
+    drawn, predicted = sampler.sample(3), classifier.predict_proba(X)
+    model.partial_fit(X)
+    model.set_params(warm_start=True).fit(X)
+    model.set_params(warm_start=False).fit(X[:, :1])
+    np.testing.assert_array_equal(sampler.sample(3), drawn)
+    np.testing.assert_array_equal(classifier.predict_proba(X), predicted)
 
 
 def test_a_lonely_row_is_the_parent_of_its_class(data, transformer):

@@ -1,7 +1,7 @@
 """Bad input: each case is refused by name, or works, and loses nothing."""
 
 import re
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from skflowfm import (
     AugmentedClassifier,
@@ -20,9 +20,12 @@ from skflowfm import (
     FlowFMRegressor,
     FlowFMSampler,
     FlowFMTransformer,
+    load,
+    stream,
 )
 from skflowfm._checks import seed_of
 from skflowfm._validation import Rows
+from skflowfm.metrics import c2st_auc
 
 
 @pytest.fixture(scope="module")
@@ -368,13 +371,110 @@ def test_a_device_without_numbers_is_refused(table):
         transformer(device="meta").fit(table)
 
 
-def test_another_default_dtype_is_refused(table):
-    torch.set_default_dtype(torch.float64)
+@contextmanager
+def torch_told(setter, value, usual):
+    """Set something of torch's, and set it back."""
+    setter(value)
     try:
-        with pytest.raises(RuntimeError, match="works in float32"):
-            transformer().fit(table)
+        yield
     finally:
-        torch.set_default_dtype(torch.float32)
+        setter(usual)
+
+
+TOLD = [
+    (
+        lambda: torch_told(torch.set_default_dtype, torch.float64, torch.float32),
+        "works in float32, got torch.get_default_dtype",
+    ),
+    (
+        lambda: torch_told(torch.set_default_device, "meta", None),
+        r"get_default_device\(\) == meta. Call torch.set_default_device\(None\)",
+    ),
+    (lambda: torch.device("meta"), r"get_default_device\(\) == meta"),
+    (lambda: torch.autocast("cpu"), r"got torch.autocast\('cpu'\)"),
+]
+
+
+@pytest.mark.parametrize(("told", "words"), TOLD)
+def test_torch_that_makes_other_numbers_is_refused(table, tmp_path, told, words):
+    model = transformer().fit(table)
+    drawing = sampler().fit(table)
+    model.save(tmp_path / "model")
+    for call in (
+        lambda: transformer().fit(table),
+        lambda: model.transform(table),
+        lambda: model.inverse_transform(np.zeros((2, model.n_components_))),
+        lambda: drawing.sample(2),
+        lambda: stream(drawing.sample, 5),
+        lambda: load(tmp_path / "model"),
+        lambda: model.to_onnx(tmp_path / "model.onnx"),
+    ):
+        with told(), pytest.raises(RuntimeError, match=words):
+            call()
+    assert drawing.sample(2).shape == (2, 4)
+
+
+def test_training_without_gradients_is_refused_and_reading_is_not(table):
+    model = transformer().fit(table)
+    with torch.inference_mode():
+        z = model.transform(table)
+        with pytest.raises(RuntimeError, match="needs gradients"):
+            transformer().fit(table)
+    np.testing.assert_array_equal(z, model.transform(table))
+    with torch.no_grad():
+        np.testing.assert_array_equal(z, transformer().fit(table).transform(table))
+
+
+def test_tensors_are_read_whatever_they_are_for(table):
+    expected = transformer().fit(table).transform(table)
+    X = torch.from_numpy(table).requires_grad_()
+    np.testing.assert_array_equal(transformer().fit(X).transform(X), expected)
+    assert transformer().fit(X.detach().bfloat16()).n_steps_ == 1
+
+
+@pytest.mark.parametrize("values", [["1", "2"], ["a", "b"], ["a", 2]])
+def test_text_is_refused_by_the_name_of_its_column(table, values):
+    frame = pd.DataFrame(table, columns=list("abcd"))
+    frame["c"] = values * 20
+    for make in (transformer, sampler):
+        with pytest.raises(TypeError, match="got text in column 'c'"):
+            make().fit(frame)
+    frame["c"] = frame["c"].astype(str).astype("category")
+    with pytest.raises(TypeError, match="got text in column 'c'"):
+        transformer().fit(frame)
+    assert sampler().fit(frame).sample(3)["c"].dtype == frame["c"].dtype
+
+
+def test_columns_of_one_name_are_refused(table):
+    with pytest.raises(ValueError, match="one column of each name, got 'b' more than"):
+        transformer().fit(pd.DataFrame(table, columns=list("abbc")))
+
+
+def test_dates_are_no_numbers_to_impute_or_predict(table):
+    frame = pd.DataFrame(table, columns=list("abcd"))
+    fitted = sampler().fit(frame)
+    frame["b"] = pd.to_datetime(["2020-01-01", None] * 20)
+    with pytest.raises(TypeError, match=r"X must be numeric, got dates"):
+        fitted.impute(frame)
+    with pytest.raises(TypeError, match=r"y must be numeric, got dates"):
+        FlowFMRegressor(transformer()).fit(table, frame["b"])
+
+
+def test_groups_may_have_names_of_several_types(table):
+    groups = np.array(["a", 1, "b", 2] * 10, dtype=object)
+    y = np.repeat([0, 1], 20)
+    model = AugmentedClassifier(LogisticRegression(), sampler(), amount=[1], cv=2)
+    assert len(model.fit(table, y, groups=groups).amounts_) == 2
+    named = dict(groups_real=groups, groups_synthetic=groups, random_state=0)
+    coded = pd.factorize(groups)[0]
+    again = dict(groups_real=coded, groups_synthetic=coded, random_state=0)
+    assert c2st_auc(table, table + 1, **named) == c2st_auc(table, table + 1, **again)
+
+
+@pytest.mark.parametrize("verbose", ["no", None, 0.5])
+def test_verbose_is_a_number(table, verbose):
+    with pytest.raises(ValueError, match="verbose must be a bool or an integer"):
+        transformer(verbose=verbose).fit(table)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])

@@ -5,6 +5,8 @@ from sklearn.utils import check_array
 
 from skflowfm._checks import check_present, reject_masked_and_dates
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def check_rows(X, name, *, like=None, min_rows=2, windows=False):
     """Return `X` as a finite float64 array of windows or of a table.
@@ -32,6 +34,12 @@ def check_rows(X, name, *, like=None, min_rows=2, windows=False):
     X = check_array(
         X, dtype=np.float64, allow_nd=True, ensure_2d=False, input_name=name
     )
+    if X.size and max(X.max(), -X.min()) > LARGEST:
+        raise ValueError(
+            f"{name} must have values of at most {LARGEST:.2g}, that their squares and "
+            f"sums can be told apart, got {max(X.max(), -X.min()):.2g}. Divide both "
+            "sides by the same number."
+        )
     if X.ndim not in ((3,) if windows else (2, 3)):
         expected = "3-D windows (n_windows, n_channels, n_timesteps)"
         if not windows:

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
+from skflowfm._checks import check_groups
 from skflowfm.metrics._checks import (
     check_length,
     check_rows,
@@ -113,6 +114,7 @@ def _row_groups(groups, X, suffix, min_groups):
     if groups is None:
         return np.arange(len(X))
     groups = check_length(groups, f"groups_{suffix}", X, f"X_{suffix}")
+    groups = check_groups(groups, len(X))
     n_groups = len(np.unique(groups))
     if n_groups < min_groups:
         raise ValueError(

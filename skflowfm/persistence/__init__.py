@@ -20,7 +20,8 @@ import sklearn
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from .._building import check_module
+from .._own_modules import check_module
+from .._validation import check_torch_settings
 from ._file import ModelFileError, halve, pack, unpack, write
 from ._objects import Reader, Writer, add_estimator, as_part, from_part
 from ._values import Unknown
@@ -154,6 +155,7 @@ def load(
     ...         print("expected a file that its save method wrote" in str(error))
     True
     """
+    check_torch_settings()
     check_module("encoder", encoder)
     check_module("velocity_field", velocity_field)
     if not (views is None or callable(views)):

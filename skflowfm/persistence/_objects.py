@@ -43,7 +43,15 @@ from ._values import (
 VIEWS = {"table_view": table_view, "window_view": window_view}
 FUNCTIONS = "sampling_strategy", "views"  # parameters that may be the user's function
 REQUESTS = "_metadata_request"
-ROUTED = "fit", "partial_fit", "predict", "predict_proba", "score", "transform"
+ROUTED = (
+    "fit",
+    "fit_resample",
+    "partial_fit",
+    "predict",
+    "predict_proba",
+    "score",
+    "transform",
+)
 
 
 class Writer:
@@ -77,6 +85,8 @@ class Writer:
             return put_float(value)
         if isinstance(value, os.PathLike):
             return os.fspath(value)
+        if isinstance(value, torch.device):
+            return str(value)
         if isinstance(value, np.generic):
             return put_scalar(value, self.put, name)
         if isinstance(value, np.ndarray):
@@ -85,6 +95,8 @@ class Writer:
             return {"$tensor": self.put_tensor(value, name)}
         if isinstance(value, pd.DataFrame):
             return put_frame(value, self.put, name)
+        if isinstance(value, pd.Series):
+            return {"$series": self.put([value.name, value.to_frame()], name)}
         if isinstance(value, dict):
             return put_dict(value, self.put, name)
         if type(value) in (list, tuple):
@@ -145,6 +157,7 @@ class Reader:
             "$array": lambda spec: get_array(spec, self.get, self.get_tensor),
             "$tensor": self.get_tensor,
             "$frame": lambda spec: get_frame(spec, self.get),
+            "$series": self.get_series,
             "$dict": lambda pairs: {self.get(key): self.get(v) for key, v in pairs},
             "$tuple": lambda parts: tuple(map(self.get, parts)),
             "$random": lambda spec: get_generator(spec, self.get),
@@ -158,6 +171,11 @@ class Reader:
         for spec in objects:
             self._objects.append(KINDS[spec["kind"]].from_spec(spec, self))
         return self.get(model)
+
+    def get_series(self, spec):
+        """Return the series that a name and a frame of one column stand for."""
+        name, frame = self.get(spec)
+        return frame.iloc[:, 0].rename(name)
 
     def get(self, spec):
         """Return the value that JSON stands for."""
@@ -256,9 +274,10 @@ def get_estimator(spec, reader, cls):
     model.__setstate__({**defaults, **given, **state})
     for method, requests in spec.get("requests", {}).items():
         asked = {key: value for key, value in requests.items() if value is not None}
-        if method in ROUTED and asked:
+        setter = f"set_{method}_request"  # that of fit_resample is imbalanced-learn's
+        if method in ROUTED and asked and hasattr(model, setter):
             with config_context(enable_metadata_routing=True):
-                getattr(model, f"set_{method}_request")(**asked)
+                getattr(model, setter)(**asked)
     return model
 
 

@@ -6,6 +6,8 @@ from textwrap import fill
 import numpy as np
 from sklearn.utils import check_scalar
 
+from skflowfm._checks import check_number
+
 REAL, SYNTHETIC = "Real", "Synthetic"
 SYNTHETIC_BACKGROUND = "#f6f1e7"
 MAX_COLORS = 10  # of the palette that is easier to tell apart
@@ -74,6 +76,7 @@ def plot_windows(
     n_channels, n_timesteps = X_real.shape[1:]
     names = _channel_names(channels, n_channels)
     time, unit = np.arange(n_timesteps), "time step"
+    check_rate(sampling_rate)
     if sampling_rate is not None:
         time, unit = time / sampling_rate, "time [s]"
     labels = _labels(y_real, y_synthetic)
@@ -246,6 +249,12 @@ def _check_pair_of_components(components, n_components):
             f"{n_components - 1}, got components={components!r}."
         )
     return [int(k) for k in components]
+
+
+def check_rate(sampling_rate):
+    """Raise unless a sampling rate is a number above 0 or None."""
+    if sampling_rate is not None:
+        check_number("sampling_rate", sampling_rate, 0, above=True)
 
 
 def _channel_names(channels, n_channels):

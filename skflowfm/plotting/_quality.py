@@ -12,6 +12,7 @@ from ._pictures import (
     _name,
     _new_figure,
     _pick,
+    check_rate,
 )
 
 REAL_COLOR, SYNTHETIC_COLOR = "#33658a", "#d1603d"
@@ -55,6 +56,7 @@ def plot_quality(report, *, classes=None, sampling_rate=None):
     >>> [axis.get_title() for axis in figure.axes][-2:]
     ['Mean spectra', 'Fixed features']
     """
+    check_rate(sampling_rate)
     if not all(hasattr(report, name) for name in ("lines", "recall", "X_real")):
         raise TypeError(
             "report must be the result of skflowfm.metrics.quality_report, got "
