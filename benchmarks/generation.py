@@ -26,7 +26,7 @@ windows too. `--copies` asks with windows of the same people, a random half of w
 trains: without copying, half of the new windows are nearer to a training window. It
 writes `copy_fraction` with the ends of its interval, of each method by itself.
 
-Two samples of one model differ by some .02 in C2ST: `--repeats 3` draws three of each
+Two samples of one model differ by .01 to .02 in C2ST: `--repeats 3` draws three of each
 of the default solver and writes their means.
 
 `nfe` counts evaluations of the velocity field; solver `auto` is the sampler's default,

@@ -74,8 +74,8 @@ class FlowFMTransformer(
         all is learned. More keeps more detail and costs little time; with few labels
         downstream, fewer is safer.
     encoder : nn.Module, default=None
-        Maps standardised rows to (n, n_components); cloned with its weights, for
-        example a :class:`~skflowfm.nets.ConvEncoder`; without dropout. None builds a
+        Maps standardised rows to (n, n_components); cloned with its weights, such as a
+        :class:`~skflowfm.nets.ConvEncoder`; no dropout, no writing in place. None is a
         :class:`~skflowfm.nets.FeatureEncoder` on a fixed
         :class:`~skflowfm.nets.Stem` (for tables, on principal components).
     velocity_field : nn.Module, default=None
@@ -86,7 +86,7 @@ class FlowFMTransformer(
     views : {"auto"}, callable or None, default="auto"
         What the alignment compares. "auto" is a gentle augmentation (slight stretch,
         mixed channels, jitter, masking; for tables, swapped features), a callable is
-        ``view(x, generator)`` on standardised tensors, None the row itself. Without
+        ``view(x, generator)``, a new tensor of standardised rows, None the row. Without
         ``encoder``, a window (or its view) is compared with one like it. With views z
         also gets a little noise on its way to the velocity field.
     alignment : float, default=1.0
