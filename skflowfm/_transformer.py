@@ -261,6 +261,8 @@ class FlowFMTransformer(
             For bad parameters, an unfitted ``init``, and for data that are empty, not
             finite, ragged, sparse, complex, of more than three dimensions, in a
             MultiIndex frame, or not of the kind that ``init`` was fitted on.
+        FloatingPointError
+            If training with modules of your own has led to NaN.
         """
         check_parameters(self)
         sampling_rate = check_rate(sampling_rate)
