@@ -30,6 +30,7 @@ from ._finetuning import (
 from ._onnx import Exportable
 from ._pretrained import fitted_transformer, inner_transformer, new_transformer
 from ._resampling import check_labels
+from ._standing import keep, module_of
 from ._training import place
 from ._validation import Rows, check_rows
 from ._wide import answers, widened
@@ -77,9 +78,9 @@ class FineTuned(Exportable, Savable, BaseEstimator):
             inner, _ = inner_transformer(self.transformer)
             untrained = new_transformer(inner, seed)
             untrained.set_params(max_steps=0, max_time=None, warm_start=False)
-            self.transformer_ = untrained.fit(X, groups=groups)
+            keep(self, untrained.fit(X, groups=groups))
             return
-        self.transformer_ = fitted_transformer(self.transformer, X, groups, seed)
+        keep(self, fitted_transformer(self.transformer, X, groups, seed))
 
     def _learn(self, X, rows, labelled, groups, seed):
         """Pretrain if need be, fit the head and, unless it is all, train both on."""
@@ -120,8 +121,7 @@ class FineTuned(Exportable, Savable, BaseEstimator):
     def _answers(self, X):
         """Return the head's output for each row, float32 as the representation is."""
         check_is_fitted(self)
-        rows = check_rows(self, X, reset=False)
-        model = self.transformer_.module_
+        rows, model = check_rows(self, X, reset=False), module_of(self)
         parts = (Rows(rows.array[part]) for part in rows.chunks())
         return torch.cat([answers(self.head_, model, part) for part in parts])
 

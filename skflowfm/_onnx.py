@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._draws import private_generator
 from ._generation import Steps, decode, flow_shape, represent, source_rows
+from ._standing import module_of
 from ._training import place
 from ._validation import check_rows, check_torch_settings
 from .nets import portable
@@ -141,7 +142,8 @@ class Exportable:
             )
         check_extra()
         transformer = getattr(self, "transformer_", self)
-        model = place(copy.deepcopy(transformer.module_), "cpu").eval()
+        module = self.module_ if transformer is self else module_of(self)
+        model = place(copy.deepcopy(module), "cpu").eval()
         head = copy.deepcopy(getattr(self, "head_", None))
         head = None if head is None else place(head, "cpu").eval()
         given = check_inputs(model, transformer, PIECES[part], X)

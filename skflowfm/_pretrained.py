@@ -49,7 +49,7 @@ def inner_transformer(transformer):
 
 
 def fitted_transformer(transformer, X, groups, seed):
-    """Return a fitted FlowFMTransformer: a new one, or the frozen one as it is.
+    """Return a fitted FlowFMTransformer: a new one, or the frozen one itself.
 
     Parameters
     ----------
@@ -66,15 +66,8 @@ def fitted_transformer(transformer, X, groups, seed):
     if is_frozen:
         check_is_fitted(inner)
         check_groups(groups, len(check_rows(inner, X, reset=False)))
-        return as_it_is(inner)
+        return inner
     return new_transformer(inner, seed).fit(X, groups=groups)
-
-
-def as_it_is(transformer):
-    """Return the model of now: fitting ``transformer`` again does not change it."""
-    same = object.__new__(type(transformer))
-    vars(same).update(vars(transformer))
-    return same
 
 
 def new_transformer(transformer, seed):

@@ -25,6 +25,7 @@ from ._resampling import (
     rows_like,
     rows_to_add,
 )
+from ._standing import keep, module_of
 from ._steps import calibrated, check_quality, steps_of
 from ._validation import Rows, check_bounds, check_rows, check_torch_settings
 from .persistence import Savable
@@ -184,7 +185,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         self._bounds = self._columns.limits(check_bounds(self, coded))
         rows, seed = self._spread(coded), seed_of(self.random_state)
         seen = rows.array if self._columns.categories else X
-        self.transformer_ = fitted_transformer(self.transformer, seen, groups, seed)
+        keep(self, fitted_transformer(self.transformer, seen, groups, seed))
         own, pool = Rows(rows.array[:n]), pool and Rows(rows.array[n:])
         learned, self.stop_, self.spectral_gain_ = self.transformer_, 1.0, None
         self._density, self.classes_ = density_of(learned, own, y, pool, seed)
@@ -249,7 +250,6 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
             count, or both ``y`` and ``class_counts``.
         """
         check_is_fitted(self)
-        check_torch_settings()
         if y is not None and class_counts is not None:
             raise ValueError("Give y or class_counts, not both.")
         check_count("n_samples", n_samples, optional=False)
@@ -289,7 +289,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         check_number("diversity", diversity, 0)
         rows = self._rows(X)
         seed = seed_of(self.random_state if random_state is None else random_state)
-        z = represent(self.transformer_.module_, rows)
+        z = represent(module_of(self), rows)
         if diversity:
             z = self._density.vary(z, diversity, seed)
         return self._decode(z, seed)
@@ -322,7 +322,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
                 f"X_a and X_b must have equally many rows, got {len(a)} and {len(b)}."
             )
         seed = seed_of(self.random_state if random_state is None else random_state)
-        z_a, z_b = (represent(self.transformer_.module_, rows) for rows in (a, b))
+        z_a, z_b = (represent(module_of(self), rows) for rows in (a, b))
         share = torch.linspace(0, 1, n_samples)[:, None]
         z = torch.lerp(z_a[:, None], z_b[:, None], share).flatten(0, 1)
         X_new = self._decode(z, seed, n_shared=n_samples)
@@ -356,7 +356,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         check_rows(self, with_zeros(X, values), reset=False)
         known = check_known(values)
         values = self._columns.spread(values)
-        drawn = complete(self.transformer_.module_, values, seed, n_evaluations)
+        drawn = complete(module_of(self), values, seed, n_evaluations)
         return put_in(X, self._finished(drawn), known)
 
     @all_or_nothing
@@ -401,18 +401,19 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
 
     def _rows(self, X):
         """Return rows as the model sees them, checked against those of ``fit``."""
+        module_of(self)
         return self._spread(check_rows(self, self._columns.codes_of(X), reset=False))
 
     def _spread(self, coded):
         return Rows(self._columns.spread(coded.array))
 
     def _draw(self, codes, seed, first=0):
+        check_torch_settings()
         z = self._density.draw(torch.as_tensor(codes), seed, first)
         return self._decode(z, seed, first=first)
 
     def _sample_blocks(self, wanted):
         """Return an iterator over a sample of so many rows, or of these classes."""
-        check_torch_settings()
         seed, size = seed_of(self.random_state), ROWS_AT_A_TIME
         if np.ndim(wanted):
             self._check_labelled("y")
@@ -427,7 +428,7 @@ class FlowFMSampler(Exportable, Savable, BaseEstimator):
         n_evaluations = check_quality(self.quality, self.solver)
         gain = getattr(self, "spectral_gain_", None)  # not in files of older versions
         X = decode(
-            self.transformer_.module_,
+            module_of(self),
             z,
             self.transformer_.row_shape_in_,
             seed,

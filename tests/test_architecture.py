@@ -36,6 +36,7 @@ LAYERS = {
     "_own_modules": 2,
     "_positives": 2,
     "_resampling": 2,
+    "_standing": 2,
     "_steps": 2,
     "_training": 2,
     "_validation": 2,

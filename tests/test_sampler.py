@@ -112,7 +112,7 @@ def test_a_frozen_transformer_is_not_trained_and_labels_may_change(data, transfo
     before = [p.clone() for p in transformer.module_.parameters()]
     frozen = FrozenEstimator(transformer)
     by_subject = FlowFMSampler(frozen, quality=1, random_state=0).fit(X, groups)
-    assert by_subject.transformer_.module_ is transformer.module_
+    assert by_subject.transformer_ is transformer
     assert all(map(torch.equal, before, transformer.module_.parameters()))
     np.testing.assert_array_equal(by_subject.classes_, np.unique(groups))
     few = FlowFMSampler(frozen, quality=1, random_state=0).fit(X[:1], ["fall"])
@@ -316,17 +316,29 @@ def test_what_a_resampling_said_is_not_said_of_the_next_fit(data, transformer):
             assert not hasattr(sampler, name)
 
 
-def test_fitting_a_model_again_leaves_what_stands_on_it(data, transformer):
+@pytest.mark.parametrize("again", ["fit", "warm", "pass", "other"])
+def test_what_stands_on_a_model_notices_that_it_was_fitted_again(
+    data, transformer, again
+):
     X, y, _ = data
-    model = clone(transformer).fit(X)
-    sampler = FlowFMSampler(FrozenEstimator(model), quality=1, random_state=0).fit(X, y)
-    classifier = FlowFMClassifier(FrozenEstimator(model)).fit(X, y)
-    drawn, predicted = sampler.sample(3), classifier.predict_proba(X)
-    model.partial_fit(X)
-    model.set_params(warm_start=True).fit(X)
-    model.set_params(warm_start=False).fit(X[:, :1])
-    np.testing.assert_array_equal(sampler.sample(3), drawn)
-    np.testing.assert_array_equal(classifier.predict_proba(X), predicted)
+    model = clone(transformer).set_params(max_steps=1, warm_start=again == "warm")
+    frozen = FrozenEstimator(model.fit(X))
+    sampler = FlowFMSampler(frozen, quality=1, random_state=0).fit(X, y)
+    classifier = FlowFMClassifier(frozen).fit(X, y)
+    model.partial_fit(X) if again == "pass" else model.fit(
+        X[:, :1] if again == "other" else X
+    )
+    for call in (
+        lambda: sampler.sample(2),
+        lambda: sampler.sample_like(X),
+        lambda: sampler.impute(X),
+        lambda: sampler.fit_condition(X, y),
+        lambda: classifier.predict(X),
+    ):
+        with pytest.raises(ValueError, match=r"fitted again since then.* Fit the Flow"):
+            call()
+    if again != "other":
+        assert sampler.fit(X, y).sample(2).shape == (2, *X.shape[1:])
 
 
 def test_a_lonely_row_is_the_parent_of_its_class(data, transformer):
