@@ -405,7 +405,7 @@ def test_torch_that_makes_other_numbers_is_refused(table, tmp_path, told, words)
         lambda: model.transform(table),
         lambda: model.inverse_transform(np.zeros((2, model.n_components_))),
         lambda: drawing.sample(2),
-        lambda: stream(drawing.sample, 5),
+        lambda: list(stream(drawing.sample, 5)),
         lambda: load(tmp_path / "model"),
         lambda: model.to_onnx(tmp_path / "model.onnx"),
     ):
