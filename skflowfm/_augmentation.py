@@ -90,9 +90,8 @@ def make_synthetic(
         )
     if isinstance(n_samples, pd.Series):
         n_samples = n_samples.to_dict()
-    is_frozen = isinstance(sampler, FrozenEstimator)
-    inner = sampler.estimator if is_frozen else sampler
-    if not (inner is None or isinstance(inner, FlowFMSampler)):
+    given = sampler.estimator if isinstance(sampler, FrozenEstimator) else sampler
+    if not (given is None or isinstance(given, FlowFMSampler)):
         raise TypeError(
             f"sampler must be a FlowFMSampler, a FrozenEstimator of one or None, got "
             f"{sampler!r}. FlowFMSampler(transformer) makes one of a transformer."
@@ -108,15 +107,7 @@ def make_synthetic(
         wanted = check_new_counts(n_samples, np.unique(np.asarray(y)), "n_samples")
     else:
         check_count("n_samples", n_samples)
-    if is_frozen:
-        check_is_fitted(inner)
-        inner._rows(X)
-        sampler, seed = inner, random_state
-    else:
-        sampler, seed = FlowFMSampler() if inner is None else clone(inner), None
-        if random_state is not None:
-            sampler.set_params(random_state=random_state)
-        sampler.fit(X, y)
+    sampler, seed = ready_sampler(sampler, X, y, random_state)
     if not by_class and y is not None:
         wanted = spread_over_classes(len(X) if n_samples is None else n_samples, y)
     X = as_container(X)
@@ -125,6 +116,21 @@ def make_synthetic(
         return rows_like(sampler.sample(n_new, random_state=seed), X)
     X_new, y_new = sampler.sample(class_counts=wanted, random_state=seed)
     return rows_like(X_new, X), labels_like(y_new, y)
+
+
+def ready_sampler(sampler, X, y, random_state):
+    """Return a sampler that draws rows like ``X``, and the seed that ``sample`` gets.
+
+    A frozen one is the one itself, and ``X`` must be rows of its kind.
+    """
+    if isinstance(sampler, FrozenEstimator):
+        check_is_fitted(sampler.estimator)
+        sampler.estimator._rows(X)
+        return sampler.estimator, random_state
+    sampler = FlowFMSampler() if sampler is None else clone(sampler)
+    if random_state is not None:
+        sampler.set_params(random_state=random_state)
+    return sampler.fit(X, y), None
 
 
 def spread_over_classes(n: int, y) -> dict:
