@@ -48,6 +48,7 @@ LAYERS = {
     "_pretrained": 3,
     "_regressor": 3,
     "_sampler": 3,
+    "_sampling": 3,
     "_stream": 3,
     "_transformer": 3,
     "imblearn": 3,
@@ -275,7 +276,7 @@ BY_CLASS = {"forward", "reset_parameters"}
 def test_public_names_are_found():
     """Else the tests below would test nothing."""
     assert "skflowfm.flow_matching.joint_loss" in PUBLIC
-    assert "skflowfm._sampler.FlowFMSampler.sample" in PUBLIC
+    assert "skflowfm._sampler.FlowFMSampler.fit" in PUBLIC
     assert "skflowfm.metrics._two_sample.c2st_auc" in PUBLIC
     assert "skflowfm._generation.RepresentationDensity" in EVERYTHING
 
