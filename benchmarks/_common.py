@@ -111,9 +111,9 @@ def leave_out_the_field():
     The encoder is fixed by then: what depends on it alone is the same to the bit
     (tests/test_benchmarks_common.py), in half the time or less. Do not measure time so.
     """
-    from skflowfm import _training, _transformer
+    from skflowfm import _training
 
-    _transformer.train_jointly = _training.train
+    _training.train_jointly = _training.train
 
 
 def environment():

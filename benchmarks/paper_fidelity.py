@@ -93,7 +93,7 @@ def variants(n_channels):
         "default, encoder first": (
             FlowFMTransformer,
             {},
-            {"_transformer.train_jointly": train_in_turn},
+            {"_training.train_jointly": train_in_turn},
         ),
     }
 

@@ -25,6 +25,7 @@ Windows are brought to 30 Hz and 10 s; files with shorter ones are left out.
 import argparse
 import re
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +70,14 @@ def stored(path):
     """The arrays of a file, with its name and licence."""
     if not path.is_file():
         raise SystemExit(f"there is no file {path}")
-    with np.load(path) as arrays:
-        found = {"name": path.stem, "licence": licence_of(path), **arrays}
+    try:
+        with np.load(path) as arrays:
+            found = {"name": path.stem, "licence": licence_of(path), **arrays}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise SystemExit(f"{path} is no npz file of plain arrays ({error})") from None
     missing = {"X", "sampling_rate"} - set(found)
     if missing:
-        raise SystemExit(f"{path} must hold the arrays X and sampling_rate: {missing}")
+        raise SystemExit(f"{path} must hold X and sampling_rate, missing: {missing}")
     return found
 
 

@@ -16,6 +16,7 @@ channels and sampling_rate are optional.
 
 import argparse
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,14 @@ def load_data(options):
         return make_wearable(n_windows, n_subjects=n_people, random_state=options.seed)
     if not options.data.is_file():
         raise SystemExit(f"--data: there is no file {options.data}")
-    with np.load(options.data) as stored:
-        arrays = dict(stored)
+    try:
+        with np.load(options.data) as stored:
+            arrays = dict(stored)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise SystemExit(
+            f"--data: {options.data} is no npz file of plain arrays ({error}). Save "
+            "one with np.savez; labels that are texts as y.astype(str)."
+        ) from None
     missing = {"X", "y", "groups"} - set(arrays)
     if missing:
         raise SystemExit(

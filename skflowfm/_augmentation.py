@@ -17,6 +17,7 @@ from ._resampling import (
     check_labels,
     check_new_counts,
     class_counts,
+    codes_of,
     labels_like,
     rows_like,
     rows_to_add,
@@ -51,7 +52,8 @@ def make_synthetic(
         Alternatively, imbalanced-learn's grammar of *totals wanted*, counting the rows
         that are there; see :class:`FlowFMSampler`. Needs ``y``.
     sampler : FlowFMSampler or FrozenEstimator of one, default=None
-        Cloned and fitted. None is ``FlowFMSampler()``.
+        Cloned and fitted; a frozen one is used as it is, with the classes of its fit.
+        None is ``FlowFMSampler()``.
     random_state : int, RandomState, Generator or None, default=None
         Given, replaces the sampler's.
 
@@ -126,6 +128,9 @@ def ready_sampler(sampler, X, y, random_state):
     if isinstance(sampler, FrozenEstimator):
         check_is_fitted(sampler.estimator)
         sampler.estimator._rows(X)
+        if y is not None:
+            sampler.estimator._check_labelled("y")
+            codes_of(y, sampler.estimator.classes_)
         return sampler.estimator, random_state
     sampler = FlowFMSampler() if sampler is None else clone(sampler)
     if random_state is not None:
@@ -285,6 +290,13 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
                 "FlowFMSampler(FrozenEstimator(transformer))."
             )
         rows = check_rows(self, as_codes(X), reset=True)
+        if self.classifier is None and rows.is_windows:
+            raise TypeError(
+                "classifier must take windows if X has them, got classifier=None, "
+                "which is LogisticRegression() and takes tables. Pass a pipeline that "
+                "begins with a transformer of windows, such as make_pipeline("
+                "FrozenEstimator(fitted FlowFMTransformer), LogisticRegression())."
+            )
         check_length("y", y, len(rows))
         groups = check_groups(groups, len(rows))
         vars(self).pop("amounts_", None)
@@ -315,17 +327,45 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         return resample(self.sampler_, X, y, groups)
 
     def predict(self, X):
-        """Return the predicted class of each row, ndarray of shape (n,)."""
+        """Return the predicted class of each row.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+        """
         return self._checked(X).predict(X)
 
     @available_if(_classifier_has("predict_proba"))
     def predict_proba(self, X):
-        """Return class probabilities, ndarray of shape (n, n_classes)."""
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, n_classes)
+            In the order of ``classes_``.
+        """
         return self._checked(X).predict_proba(X)
 
     @available_if(_classifier_has("decision_function"))
     def decision_function(self, X):
-        """Return the classifier's decision values."""
+        """Return the classifier's decision values.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        decisions : ndarray of shape (n,) or (n, n_classes)
+        """
         return self._checked(X).decision_function(X)
 
     def _checked(self, X):

@@ -31,6 +31,17 @@ def forget(estimator, names) -> None:
         vars(estimator).pop(name, None)
 
 
+def off_torch(X):
+    """Return a tensor of torch as an array, wherever it is; others as they are."""
+    if not (hasattr(X, "detach") and hasattr(X, "cpu")):
+        return X
+    X = X.detach().cpu()
+    try:
+        return X.numpy()
+    except TypeError:  # bfloat16, which numpy lacks
+        return X.float().numpy()
+
+
 def reject_columns(X: pd.DataFrame) -> None:
     """Raise on a frame with columns that have one name, or hold text."""
     if not X.columns.is_unique:

@@ -291,7 +291,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         if len(self.classes_) < 2:
             raise ValueError(
                 "y must have at least two classes, got one class "
-                f"({self.classes_[0]!r}). Add labelled rows of another."
+                f"({self.classes_.tolist()[0]!r}). Add labelled rows of another."
             )
         seed = seed_of(self.random_state)
         weight = row_weights(self.class_weight, y[labelled])
@@ -319,6 +319,10 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     def decision_function(self, X):
         """Return the logits of each row, of the second class over the first if binary.
 
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
         Returns
         -------
         logits : ndarray of shape (n,) or (n, n_classes), float32
@@ -327,11 +331,30 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X):
-        """Return the probability of each class, (n, n_classes) of float32."""
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, n_classes), float32
+            In the order of ``classes_``.
+        """
         return self._answers(X).softmax(dim=1).numpy()
 
     def predict(self, X):
-        """Return the likeliest class of each row, ndarray of shape (n,)."""
+        """Return the likeliest class of each row.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+        """
         codes = self._answers(X).argmax(dim=1).numpy()
         return self.classes_[codes]
 

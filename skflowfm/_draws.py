@@ -31,8 +31,9 @@ def hold_out(n_rows, fraction, groups, generator):
     fraction : float
         Share to hold out; nothing where that is fewer than 32 rows.
     groups : array-like of shape (n_rows,) or None
-        Whole groups are held out together, at least one of them; where that is more
-        than half of the rows, the smallest, and nothing if that is, too.
+        Whole groups are held out together, at least one of them; where one is more
+        than half of the rows (or ``fraction``), the smallest, and nothing if that is,
+        too.
     generator : torch.Generator
         Shuffles.
 
@@ -53,10 +54,11 @@ def hold_out(n_rows, fraction, groups, generator):
     sizes = torch.bincount(codes)
     n_groups = max(1, int((sizes[chosen].cumsum(0) <= n_held_out).sum()))
     chosen = chosen[:n_groups]
-    if sizes[chosen[0]] > n_rows / 2:
+    most = max(n_rows / 2, n_held_out)
+    if sizes[chosen[0]] > most:
         chosen = sizes.argmin()
     out = torch.isin(codes[order], chosen)
-    if out.sum() > n_rows / 2:
+    if out.sum() > most:
         return order, order[:0]
     return order[~out], order[out]
 

@@ -152,5 +152,14 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
         return regression_head(z.numpy(), labelled.target.double().numpy())
 
     def predict(self, X):
-        """Return the predicted number for each row, (n,) of float32."""
+        """Return the predicted number for each row.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        y : ndarray of shape (n,), float32
+        """
         return self._answers(X)[:, 0].numpy()

@@ -16,7 +16,14 @@ from skorch.callbacks import (
 )
 from torch import nn
 
-from ._draws import STEPS_PER_ROUND, Batches, FixedBatches, private_generator
+from ._draws import (
+    STEPS_PER_ROUND,
+    Batches,
+    FixedBatches,
+    ignore,
+    prepare,
+    private_generator,
+)
 from .alignment import info_nce
 
 BATCH_SIZE = 64
@@ -303,6 +310,36 @@ def train(
     if watched and stopping.best_epoch_:
         kept_steps = int(history.step[stopping.best_epoch_ - 1])
     return Training(history, budget.n_steps, kept_steps, budget.seconds, stopped_by)
+
+
+def train_on(
+    model,
+    rows,
+    index,
+    held_out,
+    view,
+    alignment,
+    z_noise,
+    budget,
+    seed,
+    device,
+    verbose,
+):
+    """Make the draws of the rows at ``index`` and train; see :func:`train_jointly`.
+
+    Returns
+    -------
+    training : Training
+    index : Tensor of int
+        The rows that were used.
+    """
+    report = report_views if verbose else ignore
+    how = budget, seed, device
+    draw, index, held_out = prepare(
+        model, rows, view, alignment > 0, z_noise, index, held_out, *how, report
+    )
+    training = train_jointly(model, draw, index, held_out, *how, alignment, verbose)
+    return training, index
 
 
 def train_jointly(

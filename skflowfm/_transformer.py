@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._building import build_model, check_n_components, check_parameters, check_rate
 from ._checks import all_or_nothing, check_groups, seed_of
 from ._continuing import check_same_model, copy_for, fitted_model, take_over
-from ._draws import hold_out, ignore, prepare, private_generator
+from ._draws import hold_out, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._onnx import Exportable
@@ -24,9 +24,8 @@ from ._training import (
     batch_size,
     default_steps,
     place,
-    report_views,
     resolve_device,
-    train_jointly,
+    train_on,
 )
 from ._validation import check_components, check_rows
 from .nets.views import table_view, window_view
@@ -212,6 +211,15 @@ class FlowFMTransformer(
         It is :func:`skflowfm.load` with ``warm_start=True``; see ``init`` of
         :meth:`fit` for the rows that it takes.
 
+        Parameters
+        ----------
+        path : str or path-like
+            Of a file that :meth:`save` wrote.
+
+        Returns
+        -------
+        model : FlowFMTransformer
+
         Examples
         --------
         >>> import tempfile
@@ -238,8 +246,8 @@ class FlowFMTransformer(
         X : array-like of shape (n_windows, n_channels, n_timesteps) or \
                 (n_samples, n_features)
             Finite numbers, at least two rows. Never written to.
-        y : ignored
-            Present for the interface.
+        y : default=None
+            Ignored; present for the interface.
         groups : array-like of shape (n,), default=None
             Subject or recording of each row; whole groups are held out for early
             stopping, so that it watches how the model does on new ones.
@@ -402,20 +410,10 @@ class FlowFMTransformer(
         if budget.max_steps != 0:
             auto = window_view if rows.is_windows else table_view
             view = auto if self.views == "auto" else self.views
-            how = budget, seed, self.device_
-            draw, index, held_out = prepare(
-                self.module_,
-                rows,
-                view,
-                self.alignment > 0,
-                Z_NOISE,
-                index,
-                held_out,
-                *how,
-                report_views if self.verbose else ignore,
-            )
-            loss = self.alignment, self.verbose
-            training = train_jointly(self.module_, draw, index, held_out, *how, *loss)
+            loss = view, self.alignment, Z_NOISE
+            how = budget, seed, self.device_, self.verbose
+            model = self.module_
+            training, index = train_on(model, rows, index, held_out, *loss, *how)
             self.history_, self.stopped_by_ = training.history, training.stopped_by
         else:
             self.history_, self.stopped_by_ = pd.DataFrame(), "max_steps"

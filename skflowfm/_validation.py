@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from sklearn.utils.validation import check_array, validate_data
 
-from ._checks import reject_unreadable
+from ._checks import off_torch, reject_unreadable
 
 CHUNK = 4096
 
@@ -182,14 +182,6 @@ def check_torch_settings() -> None:
             f"skflowfm works in float32, got torch.autocast({kinds[0]!r}). Call it "
             "outside of that block."
         )
-
-
-def off_torch(X):
-    """Return a tensor as an array, wherever it is; others as they are."""
-    if not isinstance(X, torch.Tensor):
-        return X
-    X = X.detach().cpu()
-    return (X.float() if X.dtype is torch.bfloat16 else X).numpy()
 
 
 def check_dimensions(estimator, X) -> None:

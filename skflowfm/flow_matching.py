@@ -175,7 +175,7 @@ def joint_loss(
     ----------
     encoder : callable
         ``encoder(x)`` returns representations of shape (n, n_components).
-    velocity_field, x_1, x_0, t, weight
+    velocity_field, x_1, x_0, t
         As in :func:`flow_matching_loss`.
     view : Tensor of shape (n, ...), optional
         What the encoder sees instead of ``x_1``: the same row in other coordinates, or
@@ -183,6 +183,8 @@ def joint_loss(
     z_noise : Tensor of shape (n, n_components), optional
         Added to z on its way to the velocity field. It makes the set of usable z
         thick, so that new ones can be drawn.
+    weight : Tensor broadcastable to (n, ...), optional
+        As in :func:`flow_matching_loss`.
 
     Returns
     -------

@@ -55,6 +55,26 @@ def test_a_frozen_sampler_draws_rows_like_those_of_its_fit(iris):
             make_synthetic(other, sampler=frozen)
 
 
+def test_a_frozen_sampler_knows_the_classes_of_its_fit_alone(iris):
+    X, y = iris
+    names = np.array(["a", "b", "c"])[y]
+    with pytest.raises(
+        ValueError, match=r"y asks for classes \['a', 'b', 'c'\]; fit saw"
+    ):
+        make_synthetic(
+            X, names, n_samples=5, sampler=FrozenEstimator(quick().fit(X, y))
+        )
+    with pytest.raises(ValueError, match="y asks for classes, but fit had no labels"):
+        make_synthetic(X, y, n_samples=5, sampler=FrozenEstimator(quick().fit(X)))
+
+
+def test_windows_need_a_classifier_of_windows():
+    """It is said before the sampler is trained, not after."""
+    X, y = np.zeros((20, 2, 8)), np.repeat([0, 1], 10)
+    with pytest.raises(TypeError, match="classifier must take windows"):
+        AugmentedClassifier(sampler=FlowFMSampler()).fit(X, y)
+
+
 def test_a_frozen_sampler_is_not_fitted_on_parts_of_the_rows(iris):
     X, y = iris
     fitted = quick().fit(X, y)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.utils import Bunch
 
-from skflowfm import FlowFMTransformer, _transformer
+from skflowfm import FlowFMTransformer, _training
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -406,7 +406,7 @@ def test_leaving_out_the_field_leaves_the_representation(monkeypatch):
     whole = model.fit(X)
     Z, n_steps = whole.transform(X), whole.n_steps_
     # setattr so that what the script replaces for good comes back here
-    monkeypatch.setattr(_transformer, "train_jointly", _transformer.train_jointly)
+    monkeypatch.setattr(_training, "train_jointly", _training.train_jointly)
     common.leave_out_the_field()
     np.testing.assert_array_equal(model.fit(X).transform(X), Z)
     assert model.n_steps_ < n_steps

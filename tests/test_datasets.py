@@ -514,3 +514,32 @@ def test_windows_that_cannot_be_resampled():
 def test_masked_labels_are_missing():
     labels = np.ma.masked_array([1] * 4 + [2] * 4, mask=[0] * 4 + [1] * 4)
     assert sliding_windows(np.arange(8.0), 4, labels=labels).y.tolist() == [1]
+
+
+def test_a_window_of_one_sample_keeps_it():
+    X = np.array([[[2.5], [-1.0]]])
+    assert np.array_equal(resample_windows(X, 50, 30), X)
+    np.testing.assert_allclose(resample_windows(X, 30, 60), X.repeat(2, axis=2))
+
+
+def test_tensors_are_read_like_arrays():
+    torch = pytest.importorskip("torch")
+    X = torch.arange(24.0).reshape(2, 3, 4)
+    expected = resample_windows(X.numpy(), 30, 15)
+    for tensor in (X, X.clone().requires_grad_(), X.bfloat16()):
+        np.testing.assert_array_equal(resample_windows(tensor, 30, 15), expected)
+    recording = X.reshape(-1, 3)
+    windows = sliding_windows(recording.numpy(), 4).X
+    for tensor in (recording.clone().requires_grad_(), recording.bfloat16()):
+        np.testing.assert_array_equal(sliding_windows(tensor, 4).X, windows)
+
+
+def test_a_ragged_recording_is_refused():
+    with pytest.raises(ValueError, match="equally many channels in each sample"):
+        sliding_windows([[1, 2], [3]], 2)
+
+
+@pytest.mark.parametrize("options", [{"noise": 1e39}, {"sampling_rate": 1e-320}])
+def test_simulated_windows_stay_finite(options):
+    with pytest.raises(ValueError, match="must give numbers of float32, got noise="):
+        make_wearable(6, random_state=0, **options)

@@ -79,6 +79,13 @@ def test_whole_groups_of_at_most_half_of_the_rows_are_held_out(sizes, expected, 
     assert sorted([*index.tolist(), *held_out.tolist()]) == list(range(len(groups)))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_more_than_half_of_the_rows_are_held_out_where_that_is_asked(seed):
+    groups = np.repeat(np.arange(10), 20)
+    index, held_out = hold_out(200, 0.6, groups, private_generator(seed))
+    assert (len(index), len(held_out)) == (80, 120)
+
+
 def test_cached_views_are_features_of_views_of_that_row(model, rows):
     """Row i of the result comes from row i of the data, whatever is asked for."""
     doubled = cached(model, rows, view=lambda x, generator: 2 * x)

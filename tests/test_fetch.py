@@ -1,6 +1,7 @@
 """The fetchers: files in the published formats become windows of activities."""
 
 import io
+import os
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -105,9 +106,9 @@ def realworld_csv(duration=21):
 def realworld(duration=21):
     """Zip in zip for the first activity, and for the second once more in a zip."""
     csv = realworld_csv(duration)
-    part = "acc_climbingup_{}_csv.zip"
-    parts = {
-        part.format(i): zipped({f"acc_climbingup_{i}_forearm.csv": csv}) for i in (1, 2)
+    parts = {  # of the first part only the archive has a number
+        "acc_climbingup_1_csv.zip": zipped({"acc_climbingup_forearm.csv": csv}),
+        "acc_climbingup_2_csv.zip": zipped({"acc_climbingup_2_forearm.csv": csv}),
     }
     walking = {"acc_walking_forearm.csv": csv, "acc_walking_chest.csv": b"no"}
     return {
@@ -138,6 +139,7 @@ ALL = {
     "wisdm": (fetch_wisdm, _wisdm, wisdm, 5e-3, "walking", 1600),
 }
 each = pytest.mark.parametrize("name", list(ALL))
+WITH_GAPS = pytest.mark.parametrize("name", [name for name in ALL if name != "adl"])
 
 
 def fetched(name, folder, **options):
@@ -304,7 +306,15 @@ def test_a_step_must_be_a_positive_integer(name, tmp_path):
         fetched(name, tmp_path, step=1.5)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "adl"])
+@WITH_GAPS
+def test_without_gaps_a_whole_recording_is_not_cut(name, tmp_path):
+    """Neighbouring samples are no gap, though there is time between them."""
+    write(tmp_path / name, ALL[name][2]())
+    whole, without = (fetched(name, tmp_path, max_gap=gap) for gap in (0.5, 0))
+    assert len(without.y) == len(whole.y)
+
+
+@WITH_GAPS
 @pytest.mark.parametrize("max_gap", [-1, np.inf, np.nan])
 def test_a_gap_must_be_a_time(name, max_gap, tmp_path):
     with pytest.raises(ValueError, match="max_gap"):
@@ -525,11 +535,23 @@ def test_realworld_parts_and_subsets(tmp_path):
     assert few.classes[few.y].tolist() == ["walking", "climbingup", "climbingup"]
     assert few.recording.tolist() == [
         "proband1/acc_walking_forearm.csv",
-        "proband3/acc_climbingup_1_forearm.csv",
         "proband3/acc_climbingup_2_forearm.csv",
+        "proband3/acc_climbingup_forearm.csv",
     ]
     assert every.groups.tolist() == [1, 2, 3, 3]
     assert len(every.classes) == 8
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_folders_may_be_links(tmp_path):
+    """To another disk, and one back up, which must not be followed for ever."""
+    path = "proband5/data/acc_jumping_csv/acc_jumping_forearm.csv"
+    write(tmp_path / "disk", {path: realworld_csv(11)})
+    (tmp_path / "disk" / "up").symlink_to(tmp_path / "disk")
+    (tmp_path / "realworld").mkdir()
+    (tmp_path / "realworld" / "realworld2016_dataset").symlink_to(tmp_path / "disk")
+    data = fetched("realworld", tmp_path)
+    assert data.groups.tolist() == [5]
 
 
 def test_realworld_archives_may_be_unpacked_all_the_way(tmp_path):

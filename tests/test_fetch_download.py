@@ -288,6 +288,20 @@ def test_too_little_space_is_seen_before_the_download(server, path, monkeypatch)
     assert left(path) == []
 
 
+def test_what_had_arrived_is_kept_if_the_rest_does_not_fit(server, path, monkeypatch):
+    server.limits = [5000, 0]
+    with pytest.raises(ConnectionError, match="5000 bytes are kept: call again"):
+        download_zip(server.url, path)
+    usage = SimpleNamespace(free=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(_download.shutil, "disk_usage", lambda folder: usage)
+        with pytest.raises(OSError, match="5000 bytes that had arrived are kept"):
+            download_zip(server.url, path)
+    download_zip(server.url, path)
+    assert path.read_bytes() == CONTENT
+    assert server.requests[-1] == "bytes=5000-"
+
+
 def test_a_disk_that_fills_up_keeps_nothing(server, path, monkeypatch):
     append = _download._Partial.append
 
@@ -407,6 +421,13 @@ def test_without_locks_nothing_is_kept_of_a_download_that_was_cut_off(
 
 
 # ------------------------------------------------------------------ where
+def test_the_folder_must_be_a_path_of_somebody_who_is_here():
+    with pytest.raises(TypeError, match="data_home must be a path or None, got 3"):
+        get_data_home(3)
+    with pytest.raises(ValueError, match="data_home must be a folder, got '~nobody-i"):
+        get_data_home("~nobody-is-called-that/data")
+
+
 def test_the_folder_is_given_or_that_of_the_environment_or_at_home(monkeypatch):
     monkeypatch.setenv("SKFLOWFM_DATA", "/from/environment")
     monkeypatch.setenv("HOME", "/home/someone")

@@ -816,6 +816,12 @@ def test_nothing_there(path, tmp_path):
         load(tmp_path)
 
 
+def test_the_folder_must_be_there(tmp_path):
+    model = FlowFMTransformer(2, max_steps=0).fit(np.eye(8))
+    with pytest.raises(FileNotFoundError, match=r"folder for the model.*nowhere'$"):
+        model.save(tmp_path / "nowhere" / "model")
+
+
 @pytest.mark.parametrize("length", [2**63, 2**40, 10**9, 5000])
 def test_a_length_that_is_too_large_reads_nothing(length, saved):
     content = saved.read_bytes()

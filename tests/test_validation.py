@@ -303,7 +303,7 @@ def test_an_interrupt_leaves_the_model_that_was_there(table, monkeypatch, warm_s
                 parameter.add_(1.0)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("skflowfm._transformer.train_jointly", interrupted)
+    monkeypatch.setattr("skflowfm._training.train_jointly", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(9 * table + 3)
     np.testing.assert_array_equal(model.transform(table), before)

@@ -4,6 +4,7 @@ Nothing is unpacked on disk: members are read straight from the archives, and ar
 inside archives too, as some data sets are published like that.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -73,9 +74,24 @@ def archives(folder):
     return sorted(p for p in folder.glob("*") if p.is_file() and _ZIP.search(p.name))
 
 
+def files_below(folder):
+    """Yield the files in a folder and below, through links, each folder once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (p for name in names if (p := Path(place, name)).is_file())
+
+
 def _walk(folder, inner):
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    files = [p for p in files if not _is_hidden(p.relative_to(folder).as_posix())]
+    files = [
+        p
+        for p in sorted(files_below(folder))
+        if not _is_hidden(p.relative_to(folder).as_posix())
+    ]
     for path in files:
         if not _ZIP.search(path.name):
             yield Member(path.as_posix(), (), path.read_bytes)

@@ -96,11 +96,14 @@ def check_digest(file, path, sha256):
     with open(file, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if expected is not None and digest != expected:
+        trust = f"; if you trust it, remove {record}" if sha256 is None else ""
+        if file == path:
+            what, advice = "this file", f"Remove the file and fetch again{trust}."
+        else:
+            what, advice = "the download", f"It was removed: fetch again{trust}."
         raise Unusable(
-            f"{path} should have the {where} SHA-256 checksum {expected}, but "
-            f"{'this file' if file == path else 'the download'} has {digest}: it is "
-            "damaged, or another version. Remove the file and fetch again"
-            + (f"; if you trust it, remove {record}." if sha256 is None else ".")
+            f"{path} should have the {where} SHA-256 checksum {expected}, but {what} "
+            f"has {digest}: it is damaged, or another version. {advice}"
         )
     return digest
 

@@ -48,6 +48,11 @@ def get_data_home(data_home=None):
     data_home : pathlib.Path
         The folder. It need not exist: a fetcher creates it when it downloads.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no path, or begins with the ``~`` of an unknown user.
+
     Examples
     --------
     >>> from skflowfm.datasets import get_data_home
@@ -56,7 +61,15 @@ def get_data_home(data_home=None):
     """
     if data_home is None:
         data_home = os.environ.get("SKFLOWFM_DATA") or "~/skflowfm_data"
-    return Path(data_home).expanduser()
+    if not isinstance(data_home, (str, os.PathLike)):
+        raise TypeError(f"data_home must be a path or None, got {data_home!r}.")
+    try:
+        return Path(data_home).expanduser()
+    except RuntimeError as error:  # ~ of somebody who is not here
+        raise ValueError(
+            f"data_home must be a folder, got {str(data_home)!r} ({error}). Give the "
+            "whole path."
+        ) from None
 
 
 def download_zip(url, path, *, sha256=None, verbose=False):
@@ -160,9 +173,13 @@ def _lock(file, part, verbose):
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
+class NoRoom(OSError):
+    """The rest of a file is larger than what is free; nothing of it was written."""
+
+
 def _clean_up(part, error):
     """Keep the part of a download that was cut off; remove all else."""
-    full = getattr(error, "errno", None) in _DISK_FULL
+    full = getattr(error, "errno", None) in _DISK_FULL and not isinstance(error, NoRoom)
     resumable = fcntl is not None and not isinstance(error, Unusable)
     if full or not resumable or part.size() == 0:
         if fcntl is None:
@@ -179,6 +196,8 @@ def _transfer(url, part, verbose):
             if _request(url, part, before, verbose):
                 return
             failure = "the connection was closed before the end"
+        except NoRoom:
+            raise
         except (OSError, http.client.HTTPException) as error:
             if getattr(error, "errno", None) in _DISK_FULL:
                 raise OSError(
@@ -191,7 +210,10 @@ def _transfer(url, part, verbose):
             failure = error
         if part.size() <= before:
             break  # nothing more arrives
-    raise ConnectionError(f"Could not download {url}: {failure}.")
+    kept = ""
+    if fcntl is not None and part.size():
+        kept = f" {part.size()} bytes are kept: call again, and it goes on from there."
+    raise ConnectionError(f"Could not download {url}: {failure}.{kept}")
 
 
 def _request(url, part, offset, verbose):
@@ -227,8 +249,13 @@ def _append(response, part, offset, total, verbose):
     """Copy the body to the end of the file; return whether all of it came."""
     free = shutil.disk_usage(part.path.parent).free
     if total and total - offset > free:
-        missing = f"{total - offset} bytes needed, {free} free"
-        raise OSError(errno.ENOSPC, f"No space left on the disk ({missing})")
+        kept = f" The {offset} bytes that had arrived are kept." if offset else ""
+        raise NoRoom(
+            errno.ENOSPC,
+            f"No space left on the disk for {part.path}: {total - offset} bytes "
+            f"needed, {free} free.{kept} Free some space and call again, or pass a "
+            "data_home on another disk.",
+        )
     shown = time.monotonic()
     while block := response.read1(_BLOCK):
         part.append(block)

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils import Bunch, check_scalar
 
-from ._archive import archives, members
+from ._archive import archives, files_below, members
 from ._checksum import verify
 from ._download import download_zip, get_data_home
 from ._recordings import SAMPLING_RATE, cut
 
+LEAST_GAP = 1.5  # in samples; neighbours are never a gap
 SUBSETS = ("benchmark", "all")
 
 _DESCR = """{title}
@@ -113,13 +114,14 @@ def fetch(source, parse, selection, options):
     check_scalar(options.max_gap, "max_gap", Real, min_val=0)
     if not np.isfinite(options.max_gap):
         raise ValueError(f"max_gap must be finite, got {options.max_gap!r}.")
+    max_gap = max(options.max_gap, LEAST_GAP / source.rate)
     folder = _find(source, options)
     parts, n_files = [], 0
     for member in members(folder, source.pattern, source.inner):
         n_files += 1
         for recording in parse(member):
             if recording.subject in selection.subjects:
-                windows = cut(recording, source.rate, options.step, options.max_gap)
+                windows = cut(recording, source.rate, options.step, max_gap)
                 parts.append(_select(recording, windows, selection))
     if n_files == 0:
         raise FileNotFoundError(
@@ -160,7 +162,7 @@ def _find(source, options):
 
 
 def _plain(folder, source):
-    for path in folder.rglob("*"):
+    for path in files_below(folder):
         name = path.as_posix()
         yield bool(source.pattern.search(name) or source.inner.search(name))
 

@@ -62,7 +62,7 @@ def fetch_opportunity(
         half a window, as in the benchmark; 300 puts windows side by side.
     max_gap : float, default=0.5
         Missing samples are interpolated up to this time, in s, at least 0. Larger
-        values give more windows, with longer straight lines in them.
+        values give more windows, with longer straight lines in them; 0 bridges none.
     download_if_missing : bool, default=True
         If False, raise an error instead of downloading.
     verbose : bool, default=True

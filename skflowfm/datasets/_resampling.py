@@ -7,7 +7,7 @@ import numpy as np
 from scipy.signal import resample_poly
 from sklearn.utils import check_scalar
 
-from skflowfm._checks import reject_unreadable
+from skflowfm._checks import off_torch, reject_unreadable
 
 BLOCK = 1024
 
@@ -62,6 +62,7 @@ def resample_windows(X, rate_in, rate_out, *, n_timesteps=None):
             raise ValueError(f"{name} must be a positive number of Hz, got {rate!r}.")
     if n_timesteps is not None:
         check_scalar(n_timesteps, "n_timesteps", Integral, min_val=1)
+    X = off_torch(X)
     reject_unreadable(X)
     X = X if hasattr(X, "shape") and hasattr(X, "dtype") else np.asarray(X)
     if X.ndim != 3 or X.dtype.kind not in "iuf" or 0 in X.shape[1:]:
@@ -89,7 +90,8 @@ def resample_windows(X, rate_in, rate_out, *, n_timesteps=None):
         if ratio != 1:
             level = part.mean(axis=-1, keepdims=True)  # the filter's gain ripples a bit
             up, down = ratio.numerator, ratio.denominator
-            part = resample_poly(part - level, up, down, axis=-1, padtype="line")
+            ends = "line" if X.shape[2] > 1 else "constant"  # one sample has no line
+            part = resample_poly(part - level, up, down, axis=-1, padtype=ends)
             part += level
         largest = np.abs(part).max()
         if largest > np.finfo(np.float32).max:

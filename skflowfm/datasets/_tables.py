@@ -28,7 +28,8 @@ def read_numbers(member, n_columns, columns):
     Raises
     ------
     ValueError
-        If the file has another number of columns, or something else than numbers.
+        If the first line has another number of columns, or there is something else
+        than numbers.
     """
     data = member.read()
     if not data.strip():

@@ -147,15 +147,20 @@ def make_wearable(
     people = _draw_people(people_rng, n_subjects)
     y, groups = _layout(layout_rng, n_windows, len(names), n_subjects)
     kind = np.array([list(_ACTIVITIES).index(name) for name in names])[y]
-    time, nyquist = np.arange(n_timesteps) / sampling_rate, sampling_rate / 2
-
-    movement = _gravity(window_rng, kind, time)
-    movement += _gait(window_rng, kind, groups, people, time, nyquist)
-    movement += _bursts(window_rng, kind, groups, people, time, nyquist)
-    X = people["mounting"][groups] @ movement
-    X += noise * noise_rng.standard_normal(X.shape)
-    X += noise * _waves(noise_rng, (n_windows, 3), time, 0.01, 0.1)
-    X = X.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # see below
+        time, nyquist = np.arange(n_timesteps) / sampling_rate, sampling_rate / 2
+        movement = _gravity(window_rng, kind, time)
+        movement += _gait(window_rng, kind, groups, people, time, nyquist)
+        movement += _bursts(window_rng, kind, groups, people, time, nyquist)
+        X = people["mounting"][groups] @ movement
+        X += noise * noise_rng.standard_normal(X.shape)
+        X += noise * _waves(noise_rng, (n_windows, 3), time, 0.01, 0.1)
+        X = X.astype(np.float32)
+    if not np.isfinite(X).all():
+        raise ValueError(
+            "noise and sampling_rate must give numbers of float32, got noise="
+            f"{noise!r} and sampling_rate={sampling_rate!r}. The unit of noise is g."
+        )
 
     if return_X_y:
         return X, y, groups

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_scalar
 
+from skflowfm._checks import off_torch
+
 
 def sliding_windows(
     recording,
@@ -142,7 +144,14 @@ def _check_recording(recording):
         recording = recording.to_numpy(dtype=np.float64, na_value=np.nan)
     if np.ma.isMaskedArray(recording):
         recording = recording.astype(np.float64).filled(np.nan)
-    values = np.asarray(recording)
+    recording = off_torch(recording)
+    try:
+        values = np.asarray(recording)
+    except ValueError as error:
+        raise ValueError(
+            "The recording must have equally many channels in each sample, got a "
+            f"ragged list ({error}). Rows are samples, columns are channels."
+        ) from None
     if values.dtype.kind not in "iuf":
         raise TypeError(
             f"The recording must hold real numbers, got dtype {values.dtype}. Convert "

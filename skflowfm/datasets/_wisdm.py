@@ -85,7 +85,7 @@ def fetch_wisdm(
         half a window, as in the benchmark; 300 puts windows side by side.
     max_gap : float, default=0.5
         Missing samples are interpolated up to this time, in s, at least 0. At
-        longer gaps the recording is cut.
+        longer gaps the recording is cut; 0 bridges none.
     download_if_missing : bool, default=True
         If False, raise an error instead of downloading.
     verbose : bool, default=True

@@ -23,9 +23,10 @@ def window_view(x: Tensor, generator: torch.Generator) -> Tensor:
 
     A random 90 to 100 % of the time axis is stretched to the whole; no less, as the
     pace tells walking from climbing stairs. Channels are mixed by the identity plus
-    0.15 times a Gaussian matrix and shifted by 0.15 standard deviations, as a sensor
-    does that another person wears a little differently. Noise of 0.05 is added, and up
-    to a fifth of the steps is replaced by the window's mean.
+    0.15 times a Gaussian matrix (of C > 3 channels, over the square root of C / 3) and
+    shifted by 0.15 standard deviations, as a sensor does that another person wears a
+    little differently. Noise of 0.05 is added, and up to a fifth of the steps is
+    replaced by the window's mean.
 
     **Shape.** x: (n, C, T); output the same.
     """

@@ -6,6 +6,7 @@ header says name, type, shape and place of every tensor, and holds texts under
 of the header, in canonical form, and of all numbers.
 """
 
+import errno
 import hashlib
 import json
 import operator
@@ -240,6 +241,10 @@ def write(path, content: bytes) -> None:
     ``path`` sees the old content or the new.
     """
     target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "The folder for the model does not exist", str(target.parent)
+        )
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with open(beside, "xb") as file:
