@@ -10,7 +10,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._amount import AMOUNTS, best_amount, compare_amounts, resample, totals_of
-from ._checks import all_or_nothing, check_count, check_groups, check_length, seed_of
+from ._checks import (
+    all_or_nothing,
+    check_count,
+    check_groups,
+    check_length,
+    off_torch,
+    seed_of,
+)
 from ._columns import as_codes
 from ._resampling import (
     as_container,
@@ -99,7 +106,7 @@ def make_synthetic(
             f"{sampler!r}. FlowFMSampler(transformer) makes one of a transformer."
         )
     by_class = sampling_strategy is not None or isinstance(n_samples, dict)
-    y = y if y is None else check_labels(y)
+    X, y = off_torch(X), y if y is None else check_labels(y)
     if by_class and y is None:
         raise ValueError("Rows per class need y: pass the labels of X.")
     wanted = n_samples
@@ -129,6 +136,7 @@ def ready_sampler(sampler, X, y, random_state):
         check_is_fitted(sampler.estimator)
         sampler.estimator._rows(X)
         if y is not None:
+            check_length("y", y, len(X))
             sampler.estimator._check_labelled("y")
             codes_of(y, sampler.estimator.classes_)
         return sampler.estimator, random_state
@@ -198,8 +206,9 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         How much to add. None leaves it to the sampler's own ``sampling_strategy``. A
         number raises every class to that many times the size of the largest: 1
         balances, 2 also doubles, 0 adds nothing. A sequence is compared by
-        cross-validation, 0 with it, and "auto" is (0, 1, 2, 4): the best is taken if
-        its gain exceeds its standard error, else nothing is added. In each fold that
+        cross-validation, 0 with it, and "auto" is (0, 1, 2, 4). Of those whose gain
+        exceeds its standard error the best is taken, or else nothing is added: where
+        rows do nothing at all, some are still added in one case of four. Each fold
         fits the sampler once and the classifier once per amount; a sampler on a
         ``FrozenEstimator`` is cheap.
     cv : int, default=5
@@ -269,7 +278,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         -------
         self : AugmentedClassifier
         """
-        amounts = check_amounts(self.amount)
+        X, amounts = off_torch(X), check_amounts(self.amount)
         check_count("cv", self.cv, low=2, optional=False)
         y = check_labels(y)
         classifier = (

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_integer_dtype
+from pandas.api.types import is_bool_dtype, is_integer_dtype
 
 
 def is_categorical(X) -> bool:
@@ -41,16 +41,20 @@ class Columns:
         {position: categories} of the columns of categories.
     like : DataFrame or None
         No row, but the columns and dtypes, where there are categories.
-    whole : bool or ndarray of shape (n_features,)
-        Whether the values, or which columns, are of an integer dtype.
+    whole, truth : bool or ndarray of shape (n_features,)
+        Whether the values, or which columns, are of an integer dtype, or true or false.
     """
+
+    truth = False  # in pickles of older versions
 
     def __init__(self, X):
         self.categories, self.like = {}, None
         if isinstance(X, pd.DataFrame):
             self.whole = np.array([is_integer_dtype(dtype) for dtype in X.dtypes])
+            self.truth = np.array([is_bool_dtype(dtype) for dtype in X.dtypes])
         else:
-            self.whole = getattr(getattr(X, "dtype", None), "kind", "") in tuple("iu")
+            kind = getattr(getattr(X, "dtype", None), "kind", "")
+            self.whole, self.truth = kind in tuple("iu"), kind == "b"
         if is_categorical(X):
             self.like = X.iloc[:0]
             self.categories = {
@@ -72,6 +76,13 @@ class Columns:
             codes = np.isin(np.arange(self.like.shape[1]), list(self.categories))
             low, high = np.where(codes, -np.inf, low), np.where(codes, np.inf, high)
         return low.astype(np.float32), high.astype(np.float32)
+
+    def rounded(self, rows):
+        """Return rows with whole numbers, or 0 and 1, where ``fit`` had such."""
+        if isinstance(rows, pd.DataFrame) or not np.any(self.whole | self.truth):
+            return rows
+        rows = np.where(self.whole, np.rint(rows), rows)
+        return np.where(self.truth, (rows > 0.5).astype(rows.dtype), rows)
 
     def codes_of(self, X):
         """Return the frame with categories replaced by their number, or raise."""

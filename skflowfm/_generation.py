@@ -37,6 +37,7 @@ BLOCK = 64
 CUDA_BLOCK = 1024
 ROWS_AT_A_TIME = 4096
 TRANSFORM_BLOCK = 512
+MOST_DISTANCES = 2**24
 LEAST_ROWS = 16
 FLOW_CLASS_SIZE = 20
 ROWS_PER_COMPONENT = 6
@@ -215,14 +216,19 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
     return out
 
 
-def in_turn(sample: torch.Tensor, n_rows: int, seed: int) -> torch.Tensor:
-    """Return a row for each sample number; consecutive ones get all rows in turn.
+def at_a_time(rows: torch.Tensor) -> int:
+    """Return for how many points distances to all rows are held at a time."""
+    return max(1, MOST_DISTANCES // max(len(rows), 1))
+
+
+def in_turn(place: torch.Tensor, n_rows: int, seed: int) -> torch.Tensor:
+    """Return a row for each place among samples of a class; all rows come in turn.
 
     Drawn at random, a third of the rows would have no part in ``n_rows`` samples, and a
     quarter would have several that look alike.
     """
     order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
-    return order[sample % n_rows]
+    return order[place % n_rows]
 
 
 class RepresentationDensity:
@@ -296,11 +302,16 @@ class RepresentationDensity:
         train(flow, draw, index, index[:0], budget, seed, "cpu", 0.0, 0)
         return flow
 
-    def draw(self, codes: torch.Tensor, seed: int, first: int = 0) -> torch.Tensor:
+    def draw(
+        self, codes: torch.Tensor, seed: int, first: int = 0, earlier=None
+    ) -> torch.Tensor:
         """Return one representation for each class code; row i is sample first + i's.
 
-        To the byte if ``first`` is a multiple of ``ROWS_AT_A_TIME``.
+        To the byte if ``first`` is a multiple of ``ROWS_AT_A_TIME``. ``earlier`` has
+        how many of each class came before, so that rows go on being taken in turn.
         """
+        if earlier is None:
+            earlier = torch.zeros(len(self.rows), dtype=torch.long)
         n, d = len(codes), len(self.mean)
         size = 2 + max(d, WIDE_NEIGHBOURS if self.wide else 0)
         uniform = counter_uniform(seed, "representation", first, n, size)
@@ -313,7 +324,8 @@ class RepresentationDensity:
             out = standard * self.scale + self.mean
         for c in codes[~by_flow].unique().tolist():
             here, rows = codes == c, self.rows[c]
-            parent = in_turn(torch.nonzero(here)[:, 0] + first, len(rows), seed)
+            place = earlier[c] + torch.arange(int(here.sum()))
+            parent = in_turn(place, len(rows), seed)
             offsets = offsets_in_larger_classes(self.rows, c)
             if offsets is not None:
                 which = (uniform[here, 0] * len(offsets)).long()
@@ -326,17 +338,19 @@ class RepresentationDensity:
                 out[here] += self.noise * noise[here]
         return out
 
-    def vary(self, z: torch.Tensor, diversity: float, seed: int) -> torch.Tensor:
+    def vary(
+        self, z: torch.Tensor, diversity: float, seed: int, first: int = 0
+    ) -> torch.Tensor:
         """Move each representation towards one of its nearest fitted rows, at random.
 
-        Row i moves by at most ``diversity`` times the way there.
+        Row i, of sample ``first`` + i, moves by at most ``diversity`` times the way.
         """
         rows = torch.cat(self.rows)
-        uniform = counter_uniform(seed, "variant", 0, len(z), 2).float()
+        uniform = counter_uniform(seed, "variant", first, len(z), 2).float()
         k = min(N_NEIGHBOURS, len(rows))
         nearest = [
             torch.cdist(part, rows).topk(k, largest=False).indices
-            for part in z.split(ROWS_AT_A_TIME)
+            for part in z.split(at_a_time(rows))
         ]
         which = (uniform[:, :1] * k).long()
         partner = rows[torch.cat(nearest).gather(1, which)[:, 0]]
@@ -349,7 +363,7 @@ class RepresentationDensity:
             here = torch.nonzero(codes == c)[:, 0]
             own = self.index[c] < self.n_parents
             index, rows = self.index[c][own], self.rows[c][own]
-            for part in here.split(ROWS_AT_A_TIME):
+            for part in here.split(at_a_time(rows)):
                 out[part] = index[torch.cdist(z[part], rows).argmin(dim=1)]
         return out
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ._checks import reject_dates
+from ._checks import off_torch, reject_dates
 from ._generation import (
     ROWS_AT_A_TIME,
     block_size,
@@ -32,6 +32,7 @@ ROUNDS = 2
 
 def numbers_of(X) -> np.ndarray:
     """Return ``X`` as a float array, NaN where a value is missing, or raise."""
+    X = off_torch(X)
     reject_dates(X)
     try:
         if isinstance(X, pd.DataFrame):
@@ -89,7 +90,9 @@ def fill_by_hand(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return filled
 
 
-def complete(model, values: np.ndarray, seed: int, n_steps: int) -> np.ndarray:
+def complete(
+    model, values: np.ndarray, seed: int, n_steps: int, first: int = 0
+) -> np.ndarray:
     """Return ``values``, float32, with what is missing drawn from the model.
 
     Parameters
@@ -102,6 +105,8 @@ def complete(model, values: np.ndarray, seed: int, n_steps: int) -> np.ndarray:
         Seed of the draws.
     n_steps : int
         Steps of the solver.
+    first : int, default=0
+        Number of the first row's draw.
     """
     by_hand = fill_by_hand(values, model.standardise.mean.cpu().numpy())
     rows = torch.from_numpy(by_hand.astype(np.float32))
@@ -122,7 +127,7 @@ def complete(model, values: np.ndarray, seed: int, n_steps: int) -> np.ndarray:
     out = [torch.empty(0, *row_shape)]
     for start in range(0, len(rows), ROWS_AT_A_TIME):
         part = slice(start, start + ROWS_AT_A_TIME)
-        x_0 = source_rows(seed, "source", start, len(rows[part]), shape)
+        x_0 = source_rows(seed, "source", first + start, len(rows[part]), shape)
         given = rows[part], known[part], x_0
         out.append(in_blocks(block, *given, size=block_size(device), pad=True))
     return torch.cat(out).numpy()
@@ -156,11 +161,18 @@ def match(x, truth, known):
     return torch.where(n > 1, (x - mean) * scale + wanted, x)
 
 
-def put_in(X, drawn: np.ndarray, known: np.ndarray):
-    """Return a copy of ``X`` with the drawn values where nothing is known."""
+def put_in(X, drawn: np.ndarray, known: np.ndarray, truth=False):
+    """Return a copy of ``X`` with the drawn values where nothing is known.
+
+    ``truth`` says which columns were true or false in ``fit``: with a gap they come as
+    objects.
+    """
     if isinstance(X, pd.DataFrame):
         drawn = rows_like(drawn, X)
         drawn.index = X.index
+        objects = np.array([dtype.kind == "O" for dtype in X.dtypes])
+        for k in np.flatnonzero(objects & truth):
+            drawn.isetitem(k, (drawn.iloc[:, k] > 0.5).astype(object))
         return X.where(known, drawn)
     filled = np.array(X)
     filled[~known] = cast_like(drawn, filled.dtype)[~known]

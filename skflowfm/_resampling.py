@@ -9,7 +9,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from ._checks import check_length, check_present
+from ._checks import check_length, check_present, off_torch
 
 RESAMPLED = "n_synthetic_", "is_synthetic_", "parent_indices_"
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
@@ -184,6 +184,7 @@ def cast_like(new: np.ndarray, like: np.dtype) -> np.ndarray:
 
 def as_container(X):
     """Return ``X`` itself if it has dtypes (array, frame), else as an array."""
+    X = off_torch(X)
     return X if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.asarray(X)
 
 

@@ -5,7 +5,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ._checks import all_or_nothing, forget, seed_of
+from ._checks import all_or_nothing, forget, off_torch, seed_of
 from ._columns import Columns, as_codes
 from ._conditions import checked_pool, density_of
 from ._onnx import Exportable
@@ -96,8 +96,9 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
 
     Notes
     -----
-    Of one fitted sampler, sample i depends on the seed, its class and i only:
-    ``sample(100)`` is the first hundred of ``sample(1000)``, to the byte. Classes of
+    Of one fitted sampler with an integer seed, sample i depends on the seed, i, its
+    class, and how many of its class come before: ``sample(100)`` is the first hundred
+    of ``sample(1000)``, to the byte. Classes of
     fewer than ``6 * n_components_`` rows (1,536 by default, never fewer than 20) get
     points in z between or near their rows, not a flow; one row is enough. Without
     labels all rows are one class. Synthetic rows are not anonymous: nothing here is a
@@ -235,7 +236,7 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
         X_resampled, y_resampled
             Exactly the counts that ``sampling_strategy`` asks for.
         """
-        y = check_labels(y)
+        X, y = off_torch(X), check_labels(y)
         wanted = rows_to_add(self.sampling_strategy, y)
         self.fit(X, y, groups=groups, X_unlabelled=X_unlabelled)
         y_new = labels_of(wanted, self.classes_)

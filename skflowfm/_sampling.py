@@ -13,6 +13,14 @@ from ._steps import check_quality, steps_of
 from ._validation import Rows, check_rows, check_torch_settings
 
 
+def counted(draw, blocks):
+    """Yield what ``draw(block, first)`` returns, ``first`` rows having gone before."""
+    first = 0
+    for block in blocks:
+        yield draw(block, first)
+        first += len(block)
+
+
 class Sampling:
     """The methods of :class:`FlowFMSampler` that draw; ``fit`` is there."""
 
@@ -83,12 +91,8 @@ class Sampling:
         """
         check_is_fitted(self)
         check_number("diversity", diversity, 0)
-        rows = self._rows(X)
         seed = seed_of(self.random_state if random_state is None else random_state)
-        z = represent(module_of(self), rows)
-        if diversity:
-            z = self._density.vary(z, diversity, seed)
-        return self._decode(z, seed)
+        return self._variants(X, diversity, seed)
 
     def interpolate(self, X_a, X_b, n_samples=5, *, random_state=None):
         """Draw rows on the way from one row to another, by their representations.
@@ -145,15 +149,25 @@ class Sampling:
             Takes ``quality`` steps of two evaluations each, whatever ``solver`` is.
         """
         check_is_fitted(self)
-        n_evaluations = check_quality(self.quality, self.solver)
         seed = seed_of(self.random_state if random_state is None else random_state)
+        return self._imputed(X, seed)
+
+    def _variants(self, X, diversity, seed, first=0):
+        z = represent(module_of(self), self._rows(X))
+        if diversity:
+            z = self._density.vary(z, diversity, seed, first)
+        return self._decode(z, seed, first=first)
+
+    def _imputed(self, X, seed, first=0):
+        n_evaluations = check_quality(self.quality, self.solver)
         X = as_container(X)
         values = numbers_of(self._columns.codes_of(X))
         check_rows(self, with_zeros(X, values), reset=False)
         known = check_known(values)
         values = self._columns.spread(values)
-        drawn = complete(module_of(self), values, seed, n_evaluations)
-        return put_in(X, self._finished(drawn), known)
+        drawn = complete(module_of(self), values, seed, n_evaluations, first)
+        drawn = self._columns.rounded(self._finished(drawn))
+        return put_in(X, drawn, known, self._columns.truth)
 
     def _check_labelled(self, name):
         if self.classes_ is None:
@@ -170,22 +184,43 @@ class Sampling:
     def _spread(self, coded):
         return Rows(self._columns.spread(coded.array))
 
-    def _draw(self, codes, seed, first=0):
+    def _draw(self, codes, seed, first=0, earlier=None):
         check_torch_settings()
-        z = self._density.draw(torch.as_tensor(codes), seed, first)
+        z = self._density.draw(torch.as_tensor(codes), seed, first, earlier)
         return self._decode(z, seed, first=first)
 
-    def _sample_blocks(self, wanted):
+    def _blocks(self, name, blocks):
+        """Return an iterator over what a method draws, or None if it draws nothing.
+
+        ``blocks`` of ``sample`` says how many rows, or of which classes; of the others
+        it has the blocks of rows to draw from. Counting goes on from block to block.
+        """
+        check_is_fitted(self)
+        seed = seed_of(self.random_state)
+        if name == "sample":
+            return self._sample_blocks(blocks, seed)
+        draw = {
+            "sample_like": lambda X, first: self._variants(X, 0.0, seed, first),
+            "impute": lambda X, first: self._imputed(X, seed, first),
+        }.get(name)
+        return draw and counted(draw, blocks)
+
+    def _sample_blocks(self, wanted, seed):
         """Return an iterator over a sample of so many rows, or of these classes."""
-        seed, size = seed_of(self.random_state), ROWS_AT_A_TIME
+        size = ROWS_AT_A_TIME
         if np.ndim(wanted):
             self._check_labelled("y")
             codes = codes_of(column_or_1d(wanted), self.classes_)
         else:
             check_count("n_samples", wanted, optional=False)
             codes = self._density.draw_codes(wanted, seed)
-        starts = range(0, len(codes), size)
-        return (self._draw(codes[k : k + size], seed, k) for k in starts)
+        codes, n_classes = torch.as_tensor(codes), len(self._density.rows)
+
+        def block(k):
+            earlier = torch.bincount(codes[:k], minlength=n_classes)
+            return self._draw(codes[k : k + size], seed, k, earlier)
+
+        return map(block, range(0, len(codes), size))
 
     def _decode(self, z, seed, n_shared=1, first=0):
         n_evaluations = check_quality(self.quality, self.solver)

@@ -52,8 +52,9 @@ def stream(method, blocks, *, out=None, verbose=0):
 
     Notes
     -----
-    Draws are those of one call of ``sampler.sample``, to the byte. Other results are
-    those of one call up to rounding.
+    Draws are those of one call of ``sampler.sample``, to the byte. Other results, draws
+    of ``sampler.sample_like`` and ``sampler.impute`` among them, are those of one call
+    up to rounding.
 
     Examples
     --------
@@ -71,9 +72,9 @@ def stream(method, blocks, *, out=None, verbose=0):
     (80,)
     """
     model = getattr(method, "__self__", None)
-    if method == getattr(model, "sample", None) and hasattr(model, "_sample_blocks"):
-        check_is_fitted(model)
-        results = model._sample_blocks(blocks)
+    draws = hasattr(model, "_blocks")
+    if draws and method == model.sample:
+        results = model._blocks("sample", blocks)
     else:
         row_shape = fitted_row_shape(model)
         if not np.iterable(blocks):
@@ -83,7 +84,9 @@ def stream(method, blocks, *, out=None, verbose=0):
             )
         if isinstance(blocks, pd.DataFrame):
             blocks = [blocks]
-        results = map(method, whole_blocks(blocks, row_shape))
+        blocks = whole_blocks(blocks, row_shape)
+        drawn = model._blocks(method.__name__, blocks) if draws else None
+        results = map(method, blocks) if drawn is None else drawn
     if verbose:
         results = reported(results)
     return results if out is None else written(results, out)

@@ -190,6 +190,23 @@ def test_samples_take_the_rows_in_turn(first):
     assert not torch.equal(rows[0], in_turn(sample, 17, seed=1)[:17])
 
 
+@pytest.mark.parametrize(("n_classes", "n_rows"), [(2, 10), (5, 20), (6, 6), (3, 7)])
+def test_classes_asked_for_in_turn_take_all_their_rows(n_classes, n_rows, monkeypatch):
+    """The distance of the places of one class must not pick some of its rows."""
+    start_of_arc = "arcs_between_neighbours"
+    monkeypatch.setattr(generation, start_of_arc, lambda rows, at, u: rows[at])
+    codes = torch.arange(n_classes).repeat_interleave(n_rows)
+    z = torch.eye(n_classes * n_rows)
+    density = RepresentationDensity(z, codes, gain=0.0, seed=0)
+    asked = torch.arange(n_classes).repeat(n_rows)
+    drawn = density.draw(asked, seed=1)
+    assert torch.equal(drawn.sum(dim=0), torch.ones(len(z)))
+    half = len(asked) // 2
+    earlier = torch.bincount(asked[:half], minlength=n_classes)
+    rest = density.draw(asked[half:], 1, half, earlier)
+    torch.testing.assert_close(rest, drawn[half:])
+
+
 # ------------------------------------------------------------------ rare classes
 def test_draws_of_a_class_depend_on_its_rows_alone():
     z, codes = normal(21, 3), codes_of(4, 15, 2)
@@ -373,19 +390,20 @@ def test_the_flow_always_runs_on_blocks_of_one_size(no_training):
 
 
 @pytest.mark.parametrize("row", [0, 70])
-def test_another_class_elsewhere_does_not_change_a_row(mixture, row):
+def test_another_class_elsewhere_changes_later_rows_of_few_at_most(mixture, row):
+    """Those of a class of few rows take them in turn: they count what came before."""
     density, _ = mixture
     codes = mixed_codes(100)
     before = density.draw(codes, seed=9)
     other = codes.clone()
     other[row] = (codes[row] + 1) % 3
     after = density.draw(other, seed=9)
-    keep = torch.arange(100) != row
+    place = torch.arange(100)
+    keep = (place < row) | (place > row) & (codes != 2)
     assert torch.equal(after[keep], before[keep])
     assert not torch.equal(after[row], before[row])
-    everything_else = torch.full_like(codes, 2)
-    everything_else[row] = codes[row]
-    assert torch.equal(density.draw(everything_else, seed=9)[row], before[row])
+    one = torch.ones_like(codes)
+    assert torch.equal(density.draw(one, seed=9)[codes == 1], before[codes == 1])
 
 
 def test_draws_depend_on_the_seed(mixture):

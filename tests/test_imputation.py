@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.frozen import FrozenEstimator
 
-from skflowfm import FlowFMSampler, FlowFMTransformer
+from skflowfm import FlowFMSampler, FlowFMTransformer, load
 from skflowfm._imputation import ROUNDS, complete, fill_by_hand, match
 from skflowfm.datasets import make_wearable
 from skflowfm.nets.coordinates import Standardise, TableCoordinates
@@ -75,6 +75,23 @@ def test_a_frame_keeps_its_columns_index_and_whole_numbers(table):
     changed = filled.ne(X)
     assert not changed.drop(index=["b", "d"]).any(axis=None)
     assert filled.index.equals(X.index)
+
+
+def test_gaps_of_whole_and_true_columns_are_filled_alike(tmp_path):
+    """With gaps they come as floats and objects; what they hold is known from fit."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"n": rng.integers(0, 9, 60), "b": rng.random(60) > 0.5})
+    X["x"] = rng.normal(size=60)
+    model = FrozenEstimator(FlowFMTransformer(3, max_steps=5, random_state=0).fit(X))
+    sampler = FlowFMSampler(model, quality=2, random_state=0).fit(X)
+    holed = X.astype({"n": float, "b": object})
+    holed.loc[:9, "n"], holed.loc[5:20, "b"] = np.nan, None
+    sampler.save(tmp_path / "model")
+    for one in (sampler, load(tmp_path / "model")):
+        filled = one.impute(holed)
+        assert (filled["n"] % 1 == 0).all()
+        assert set(filled["b"].map(type)) == {bool}
+        assert (filled["x"] == X["x"]).all()
 
 
 def test_draws_stay_within_the_bounds(windows, X):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 import skflowfm.metrics
 from skflowfm.metrics import (
@@ -21,7 +22,7 @@ from skflowfm.metrics import (
     train_on_synthetic,
 )
 from skflowfm.metrics._features import spectral_power, window_features
-from skflowfm.metrics._two_sample import _bootstrap_auc, _deal
+from skflowfm.metrics._two_sample import _bootstrap_auc, _deal, _wins
 
 
 def noise(seed, *shape):
@@ -177,6 +178,9 @@ def test_c2st_groups_hide_who_a_person_is(few_trees):
     assert by_row.value > 0.75
     for auc in (by_person.value, by_person.floor):
         assert auc == pytest.approx(0.5, abs=0.2)
+    few = person < 8
+    few = c2st_auc(X[few], others, groups_real=person[few], random_state=0)
+    assert few.interval is None, "four people on a side say nothing of the spread"
     assert np.ptp(by_person.interval) > 1.2 * np.ptp(by_row.interval)
 
 
@@ -189,6 +193,35 @@ def test_c2st_groups_of_the_real_side_alone(few_trees):
     assert grouped.value == pytest.approx(0.5, abs=0.15)
 
 
+def test_people_who_are_alone_in_their_fold_vary_too(few_trees):
+    """Ten people make five folds of one each: what they differ in is in the interval.
+
+    The rows to tell from are of the law of all people, so that 0.5 is to be expected.
+    """
+    person = np.repeat(np.arange(10), 20)
+    inside = []
+    for k in range(12):
+        X = noise(k, 10, 2)[person] + noise(100 + k, 200, 2)
+        Z = np.sqrt(2) * noise(200 + k, 200, 2)
+        low, high = c2st_auc(X, Z, groups_real=person, random_state=k).interval
+        inside.append(low <= 0.5 <= high)
+    assert np.mean(inside) >= 0.75
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(1, 30), m=st.integers(1, 30))
+def test_weighted_auc_is_that_of_scikit_learn(seed, n, m):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 6, n) / 5, rng.integers(0, 6, m) / 5
+    counts = rng.integers(1, 4, n), rng.integers(1, 4, m)
+    won = _wins(scores, [c[None].astype(float) for c in counts])[0]
+    expected = roc_auc_score(
+        np.repeat([0, 1], [n, m]),
+        np.concatenate(scores),
+        sample_weight=np.concatenate(counts),
+    )
+    assert won / np.prod([c.sum() for c in counts]) == pytest.approx(expected)
+
+
 def test_bootstrap_of_the_auc_has_the_known_spread():
     """Variance of the Mann-Whitney statistic under equal laws: (2n + 1) / (12 n^2)."""
     rng = np.random.default_rng(0)
@@ -197,7 +230,7 @@ def test_bootstrap_of_the_auc_has_the_known_spread():
     for repeats in (1, 5):  # five equal rows of one subject tell no more than one
         scores = np.repeat(rng.normal(size=(10, 2, 80)), repeats, axis=2)
         groups = np.repeat(row, repeats)
-        spreads = [np.std(_bootstrap_auc(s, (groups, groups), rng)) for s in scores]
+        spreads = [np.std(_bootstrap_auc([(s, (groups, groups))], rng)) for s in scores]
         assert np.mean(spreads) == pytest.approx(ideal, rel=0.12)
 
 
@@ -592,3 +625,16 @@ def test_columns_without_names_are_taken_in_order():
     X = pd.DataFrame(noise(0, 60, 2), columns=["a", "b"])
     unnamed = pd.DataFrame(noise(1, 60, 2))
     assert frechet_distance(X, unnamed, random_state=0).value > 0
+
+
+def test_categories_have_no_distances():
+    frame = pd.DataFrame({"a": np.arange(40.0), "c": pd.Categorical(list("uv") * 20)})
+    with pytest.raises(TypeError, match="X_real must be numeric, got categories in"):
+        c2st_auc(frame, frame)
+
+
+def test_tensors_with_gradients_are_read():
+    torch = pytest.importorskip("torch")
+    X = torch.tensor(noise(0, 40, 3), requires_grad=True)
+    expected = c2st_auc(X.detach().numpy(), noise(1, 40, 3), random_state=0)
+    assert c2st_auc(X, noise(1, 40, 3), random_state=0) == expected

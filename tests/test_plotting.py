@@ -309,3 +309,39 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch, plot):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'pip install "skflowfm\[plot\]"'):
         plot()
+
+
+def test_names_are_counted_from_zero():
+    X, y = np.zeros((4, 1, 9)), np.array([-1, -1, 1, 1])
+    with pytest.raises(ValueError, match="no name for label -1"):
+        plot_windows(X, X, y, y, classes=["rest", "fall"])
+    figure = plot_windows(X, X, y, y, classes={-1: "rest", 1: "fall"})
+    assert [a.get_ylabel() for a in figure.axes if a.get_ylabel()] == ["rest", "fall"]
+
+
+@pytest.mark.parametrize("n", [9, 20, 31])
+def test_every_class_has_a_colour_of_its_own(n):
+    figure = plot_representation(np.eye(n + 2)[:n], np.arange(n))
+    colours = [tuple(c.get_facecolor()[0]) for c in figure.axes[0].collections]
+    assert len(set(colours)) == n
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ((["a", None], ["a", "b"]), "y_real must have no missing value"),
+        (([0.0, np.nan], [0.0, 1.0]), "y_real must have no missing value"),
+        (([0, 1], ["0", "1"]), "Labels must be of one kind"),
+    ],
+)
+def test_labels_must_be_there_and_of_one_kind(labels, message):
+    X = np.zeros((2, 1, 9))
+    with pytest.raises(ValueError, match=message):
+        plot_windows(X, X, *labels)
+
+
+def test_what_a_picture_cannot_show_is_refused():
+    with pytest.raises(ValueError, match="components must be two column numbers"):
+        plot_representation(np.eye(4), components=1)
+    with pytest.raises(ValueError, match="y_synthetic needs the rows it labels"):
+        plot_representation(np.eye(4), y_synthetic=[0, 0, 1, 1])

@@ -89,6 +89,17 @@ def test_without_test_rows_the_report_says_what_is_missing(data):
         report["nearer to training than to test rows"]
 
 
+def test_people_leave_no_p_value():
+    """Rows of one person are not exchangeable: a test of rows rejects too often."""
+    X, X_new = np.random.default_rng(0).normal(size=(2, 60, 3))
+    groups = np.repeat(np.arange(12), 5)
+    report = quality_report(X, X_new, groups_real=groups, random_state=0)
+    assert not any("p-value" in line.name for line in report.lines)
+    assert any("no p-value" in note for note in report.notes)
+    report = quality_report(X, X_new, random_state=0)
+    assert 0 < report["p-value of equal laws"].value <= 1
+
+
 def test_a_table_is_measured_by_its_columns():
     X, X_new = np.random.default_rng(0).normal(size=(2, 60, 3))
     names = [line.name for line in quality_report(X, X_new, random_state=0).lines]
@@ -101,6 +112,7 @@ def test_a_table_is_measured_by_its_columns():
     [
         ({"y_real": np.zeros(40)}, "both y_real and y_synthetic"),
         ({"y_test": np.zeros(40)}, "give X_test as well"),
+        ({"X_test": np.ones((40, 2, 32)), "y_test": np.zeros(40)}, "labels to train"),
         ({"X_test": np.zeros((40, 2, 31))}, "rows of X_test must have the shape"),
         ({"X_synthetic": np.zeros((9, 2, 32))}, "X_synthetic must have at least 10"),
     ],

@@ -190,6 +190,19 @@ def test_draws_of_classes_are_those_of_one_call(sampler):
     assert drawn.tobytes() == sampler.sample(y=y).tobytes()
 
 
+def test_variants_and_fillings_are_those_of_one_call(sampler):
+    """The noise of a row goes by its place in the whole stream, not in its block."""
+    X = np.repeat(table(1), 30, axis=0)
+    blocks = list(stream(sampler.sample_like, cut(X, 4, 20)))
+    np.testing.assert_allclose(
+        np.concatenate(blocks), sampler.sample_like(X), atol=1e-5
+    )
+    X[:, 1] = np.nan
+    blocks = np.concatenate(list(stream(sampler.impute, cut(X, 4, 20))))
+    np.testing.assert_allclose(blocks, sampler.impute(X), atol=1e-5)
+    assert len(np.unique(blocks[:, 1])) == 30
+
+
 def test_draws_from_a_flow_are_those_of_one_call(model):
     sampler = FlowFMSampler(FrozenEstimator(model), quality=2, random_state=0)
     sampler.fit(table(60))  # one class, of enough rows for a flow

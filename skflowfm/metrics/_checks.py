@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_array
 
-from skflowfm._checks import check_present, reject_masked_and_dates
+from skflowfm._checks import check_present, off_torch, reject_masked_and_dates
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -27,7 +27,9 @@ def check_rows(X, name, *, like=None, min_rows=2, windows=False):
     -------
     X : ndarray of float64
     """
+    X = off_torch(X)
     try:
+        reject_categories(X)
         reject_masked_and_dates(X)
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace("X must", f"{name} must", 1)) from None
@@ -58,6 +60,18 @@ def check_rows(X, name, *, like=None, min_rows=2, windows=False):
             f"{like[1].shape[1:]}, got {X.shape[1:]}. Cut or resample one of them."
         )
     return X
+
+
+def reject_categories(X):
+    """Raise on a frame with columns of categories, which have no distances."""
+    if not hasattr(X, "columns"):
+        return
+    for column, dtype in zip(X.columns, X.dtypes, strict=True):
+        if str(dtype) == "category":
+            raise TypeError(
+                f"X must be numeric, got categories in column {column!r}. Give all "
+                "sides columns of zeros and ones, as pandas.get_dummies makes them."
+            )
 
 
 def check_length(values, name, X, X_name):

@@ -15,6 +15,8 @@ from skflowfm.metrics._result import CoverageResult, MetricResult, PermutationRe
 
 N_BOOTSTRAP = 200
 MAX_ROWS = 2000
+N_HALVES = 50
+MOST = 1.0, 1.0, np.inf, 1.0  # of precision, recall, density and coverage
 
 
 def frechet_distance(X_real, X_synthetic, *, embedding=None, random_state=None):
@@ -135,7 +137,8 @@ def mmd(X_real, X_synthetic, *, embedding=None, n_permutations=500, random_state
     kernel = _gaussian_kernel(np.concatenate([first, synthetic]))
     value = _unbiased_mmd(kernel, side[None])[0]
     draws = _unbiased_mmd(kernel, shuffled)
-    p_value = (1 + np.sum(draws >= value)) / (1 + n_permutations)
+    same = 1e-12 * np.abs(kernel).mean()  # a relabelling back, up to rounding
+    p_value = (1 + np.sum(draws >= value - same)) / (1 + n_permutations)
     kernel = _gaussian_kernel(np.concatenate([first, second]))
     floor = _unbiased_mmd(kernel, side[None])[0]
     return PermutationResult(float(value), float(floor), None, float(p_value))
@@ -169,8 +172,8 @@ def precision_recall(
     result : CoverageResult
         ``precision``, ``recall``, ``density`` and ``coverage``, each with `value` (half
         of the real rows against synthetic ones), `floor` (against the other half; here
-        the best to be hoped for) and `interval` (200 bootstraps of the counted rows,
-        the neighbourhoods fixed).
+        the best to be hoped for) and `interval` (twice the spread that `value` has over
+        50 random halves of both sides, neighbourhoods anew in each).
 
     Raises
     ------
@@ -205,26 +208,32 @@ def precision_recall(
             f"n_neighbors must lie between 1 and {len(first) - 1}, one less than the "
             f"rows of each side that are compared, got {n_neighbors!r}."
         )
-    counted = _neighbourhood_counts(first, synthetic, n_neighbors)
-    floors = [c.mean() for c in _neighbourhood_counts(first, second, n_neighbors)]
+    distances = _distances(first, synthetic)
+    values = _neighbourhood_shares(*distances, n_neighbors)
+    floors = _neighbourhood_shares(*_distances(first, second), n_neighbors)
+    spread = _spread_of_halves(*distances, n_neighbors, rng)
     results = []
-    for counts, floor in zip(counted, floors, strict=True):
-        rows = rng.integers(len(counts), size=(N_BOOTSTRAP, len(counts)))
-        interval = percentile_interval(counts[rows].mean(axis=1))
-        results.append(MetricResult(float(counts.mean()), float(floor), interval))
+    for value, floor, s, most in zip(values, floors, spread, MOST, strict=True):
+        interval = max(value - 1.96 * s, 0.0), min(value + 1.96 * s, most)
+        results.append(MetricResult(value, floor, interval))
     return CoverageResult(*results)
 
 
 def _three_samples(X_real, X_synthetic, embedding, random_state):
     """Halves A and B of the real points and equally many synthetic ones; and a rng."""
     check_same_columns(X_real=X_real, X_synthetic=X_synthetic)
+    frames = X_real, X_synthetic
     X_real = check_rows(X_real, "X_real", min_rows=4)
     X_synthetic = check_rows(X_synthetic, "X_synthetic", like=("X_real", X_real))
     rng = private_generator(random_state)
     order = rng.permutation(len(X_real))
     size = min(len(X_real) // 2, len(X_synthetic), MAX_ROWS)
     drawn = rng.permutation(len(X_synthetic))[:size]
-    real, synthetic = embed(embedding, X_real, X_synthetic[drawn])
+    if all(hasattr(X, "iloc") for X in frames):
+        frames = frames[0], frames[1].iloc[drawn]
+    else:
+        frames = None
+    real, synthetic = embed(embedding, X_real, X_synthetic[drawn], frames=frames)
     return real[order[:size]], real[order[size : 2 * size]], synthetic, rng
 
 
@@ -267,15 +276,39 @@ def _unbiased_mmd(kernel, sides):
     return within / (n * (n - 1)) - 2 * across / n**2
 
 
-def _neighbourhood_counts(real, other, k):
-    """Per row: in a real ball, in another's ball, real balls / k, ball is occupied."""
-    between = pairwise_distances(real, other)
+def _distances(real, other):
+    """Distances from real to other points, among real and among other ones."""
+    return [pairwise_distances(*pair) for pair in ((real, other), (real,), (other,))]
+
+
+def _neighbourhood_shares(between, among_real, among_other, k):
+    """Precision, recall, density and coverage, from distances."""
     real_radius, other_radius = (
-        np.partition(pairwise_distances(points), k, axis=1)[:, k]
-        for points in (real, other)
+        np.partition(distances, k, axis=1)[:, k]
+        for distances in (among_real, among_other)
     )
     in_real = between <= real_radius[:, None]
     in_other = between <= other_radius
     precision, recall = in_real.any(axis=0), in_other.any(axis=1)
     density, coverage = in_real.sum(axis=0) / k, in_real.any(axis=1)
-    return [np.asarray(c, dtype=float) for c in (precision, recall, density, coverage)]
+    return [float(shares.mean()) for shares in (precision, recall, density, coverage)]
+
+
+def _spread_of_halves(between, among_real, among_other, k, rng):
+    """Standard deviation over random halves of both sides, which is that of the whole.
+
+    Drawn without replacement, a half varies about the whole as the whole does about
+    what it estimates; a bootstrap would put copies into the neighbourhoods.
+    """
+    n = len(among_real)
+    size = max(n // 2, k + 1)
+    shares = []
+    for _ in range(N_HALVES):
+        real, other = (rng.permutation(n)[:size] for _ in range(2))
+        part = (
+            between[np.ix_(real, other)],
+            among_real[np.ix_(real, real)],
+            among_other[np.ix_(other, other)],
+        )
+        shares.append(_neighbourhood_shares(*part, k))
+    return np.std(shares, axis=0) * np.sqrt(size / max(n - size, 1))

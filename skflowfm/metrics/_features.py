@@ -22,7 +22,8 @@ def spectral_power(X):
 
     The mean of each window and channel is removed, a Hann window applied, and the
     power divided by the energy of that window: white noise of variance s**2 has
-    expected power s**2 at every frequency. The zero frequency is left out.
+    expected power s**2, but at the lowest frequency, which loses a fifth with the mean.
+    The zero frequency is left out.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def standardised(reference, *others, axes=(0,)):
     return [np.where(np.abs(c) <= rounding, 0.0, c) / scale for c in centred]
 
 
-def embed(embedding, *samples):
+def embed(embedding, *samples, frames=None):
     """Return each sample as points in one space.
 
     Parameters
@@ -70,6 +71,8 @@ def embed(embedding, *samples):
         otherwise what ``transform`` or the call returns, as it is.
     *samples : ndarray
         Windows or tables; the first is the reference.
+    frames : sequence, default=None
+        The samples as the user gave them, for an embedding that goes by names.
 
     Returns
     -------
@@ -83,7 +86,8 @@ def embed(embedding, *samples):
             f"to features, got {embedding!r}."
         )
     function = getattr(embedding, "transform", embedding)
-    points = [np.asarray(function(X), dtype=np.float64) for X in samples]
+    given = frames or samples
+    points = [np.asarray(function(X), dtype=np.float64) for X in given]
     for p, X in zip(points, samples, strict=True):
         if p.ndim != 2 or len(p) != len(X) or not np.isfinite(p).all():
             raise ValueError(

@@ -18,6 +18,7 @@ N_FOLDS = 5
 N_TREES = 100
 MIN_LEAF = 5
 N_BOOTSTRAP = 200
+MIN_NAMES = 5
 
 
 def c2st_auc(
@@ -63,9 +64,9 @@ def c2st_auc(
         the same for the two halves of the real rows; one cut, so that it scatters
         around 0.5, by about 0.1 with 20 subjects: average over several `random_state`.
         `interval`: 95 % of 200 bootstraps of the scored rows (of the
-        subjects, where they are given) within each fold, widened around `value` by
+        subjects, where they are given), widened around `value` by
         ``sqrt(1 + k / (k - 1))`` for k folds because the forests of different folds
-        share training rows [2]_.
+        share training rows [2]_. None where a side has fewer than 5 subjects.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def _fold_auc(side_a, side_b, rng):
             "give more subjects or leave the groups out."
         )
     folds = [_deal(groups, n_folds, rng) for _, groups in sides]
-    aucs, draws = [], []
+    scored = []
     for k in range(n_folds):
         forest = _forest(rng)
         train = [rows[fold != k] for (rows, _), fold in zip(sides, folds, strict=True)]
@@ -161,11 +162,13 @@ def _fold_auc(side_a, side_b, rng):
         for (rows, names), fold in zip(sides, folds, strict=True):
             scores.append(forest.predict_proba(rows[fold == k])[:, 1])
             groups.append(names[fold == k])
-        aucs.append(np.mean(_wins(*scores)))
-        draws.append(_bootstrap_auc(scores, groups, rng))
-    value = float(np.mean(aucs))
+        scored.append((scores, groups))
+    value = float(np.mean([_auc(scores) for scores, _ in scored]))
+    if min(len(np.unique(groups)) for _, groups in sides) < MIN_NAMES:
+        return value, None
     widening = np.sqrt(1 + n_folds / (n_folds - 1))
-    low, high = percentile_interval(value + widening * (np.mean(draws, axis=0) - value))
+    draws = _bootstrap_auc(scored, rng)
+    low, high = percentile_interval(value + widening * (draws - draws.mean()))
     return value, (max(low, 0.0), min(high, 1.0))
 
 
@@ -177,24 +180,46 @@ def _forest(rng):
     )
 
 
-def _wins(negative, positive):
-    """1 where a positive score is above a negative one, 1/2 where equal, else 0."""
-    above, equal = positive > negative[:, None], positive == negative[:, None]
-    return above + 0.5 * equal
+def _auc(scores):
+    """Share of pairs in which the positive score is above the negative; ties half."""
+    once = [np.ones((1, len(side))) for side in scores]
+    return _wins(scores, once)[0] / np.prod([len(side) for side in scores])
 
 
-def _bootstrap_auc(scores, groups, rng):
-    """AUC of resampled groups, as a bilinear form in their multiplicities."""
-    wins = _wins(*scores)
-    negative, positive = (_multiplicities(names, rng) for names in groups)
-    total = np.sum((negative @ wins) * positive, axis=1)
-    return total / (negative.sum(axis=1) * positive.sum(axis=1))
+def _wins(scores, counts):
+    """Sum over pairs of 1 where the positive score is above, 1/2 where equal.
+
+    ``counts`` says how often each score of the two sides counts, each of shape
+    (n_repeats, n_scores).
+    """
+    negative, positive = scores
+    order = np.argsort(negative)
+    below = np.searchsorted(negative[order], positive, "left")
+    up_to = np.searchsorted(negative[order], positive, "right")
+    total = np.cumsum(counts[0][:, order], axis=1)
+    total = np.concatenate([np.zeros((len(total), 1)), total], axis=1)
+    return np.sum(counts[1] * (total[:, below] + total[:, up_to]), axis=1) / 2
+
+
+def _bootstrap_auc(scored, rng):
+    """AUC over all folds of resampled groups, which are each in one fold."""
+    drawn = [
+        _multiplicities(np.concatenate([names[side] for _, names in scored]), rng)
+        for side in (0, 1)
+    ]
+    won, n_pairs, start = 0.0, 0.0, np.zeros(2, dtype=int)
+    for scores, _ in scored:
+        end = start + [len(side) for side in scores]
+        counts = [m[:, a:b] for m, a, b in zip(drawn, start, end, strict=True)]
+        won = won + _wins(scores, counts)
+        n_pairs = n_pairs + np.prod([c.sum(axis=1) for c in counts], axis=0)
+        start = end
+    return won[n_pairs > 0] / n_pairs[n_pairs > 0]
 
 
 def _multiplicities(groups, rng):
     """How often each row is drawn when its group is, shape (n_bootstrap, n_rows)."""
     names, inverse = np.unique(groups, return_inverse=True)
     share = np.full(len(names), 1 / len(names))
-    return rng.multinomial(len(names), share, size=N_BOOTSTRAP)[:, inverse].astype(
-        float
-    )
+    drawn = rng.multinomial(len(names), share, size=N_BOOTSTRAP)
+    return drawn[:, inverse].astype(float)

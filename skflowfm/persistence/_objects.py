@@ -331,11 +331,24 @@ def get_density(spec, reader) -> RepresentationDensity:
     return density
 
 
+FLAGS = "whole", "truth"
+
+
 def put_columns(columns, writer, name) -> dict:
     """Describe the columns of a frame by a frame without rows."""
     like = columns.like
     like = None if like is None else like.reset_index(drop=True)
-    return {"like": writer.put(like, f"{name}.like")}
+    flags = {key: np.asarray(getattr(columns, key)).tolist() for key in FLAGS}
+    return {"like": writer.put(like, f"{name}.like"), **flags}
+
+
+def get_columns(spec, reader) -> Columns:
+    """Return what the columns of ``fit`` held."""
+    columns = Columns(reader.get(spec["like"]))
+    for key in FLAGS:
+        if key in spec:  # not in files of older versions
+            setattr(columns, key, np.array(spec[key], dtype=bool))
+    return columns
 
 
 def put_frozen(frozen, writer, name) -> dict:
@@ -344,7 +357,7 @@ def put_frozen(frozen, writer, name) -> dict:
 
 
 KINDS = {
-    "Columns": Kind(Columns, put_columns, lambda s, r: Columns(r.get(s["like"]))),
+    "Columns": Kind(Columns, put_columns, get_columns),
     "FrozenEstimator": Kind(
         FrozenEstimator, put_frozen, lambda s, r: FrozenEstimator(r.get(s["estimator"]))
     ),

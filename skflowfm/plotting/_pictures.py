@@ -1,12 +1,13 @@
 """Pictures of windows and of representations."""
 
+from collections.abc import Mapping
 from numbers import Integral
 from textwrap import fill
 
 import numpy as np
 from sklearn.utils import check_scalar
 
-from skflowfm._checks import check_number
+from skflowfm._checks import check_number, check_present
 
 REAL, SYNTHETIC = "Real", "Synthetic"
 SYNTHETIC_BACKGROUND = "#f6f1e7"
@@ -154,6 +155,8 @@ def plot_representation(
     parts = [(REAL, *_points(Z, y, "Z", "y"))]
     n_components = parts[0][1].shape[1]
     components = _check_pair_of_components(components, n_components)
+    if y_synthetic is not None and Z_synthetic is None:
+        raise ValueError("y_synthetic needs the rows it labels: give Z_synthetic.")
     if Z_synthetic is not None:
         points = _points(Z_synthetic, y_synthetic, "Z_synthetic", "y_synthetic")
         if points[0].shape[1] != n_components:
@@ -196,6 +199,8 @@ def _new_figure(size):
 def _color(k, n):
     from matplotlib import colormaps
 
+    if n > 2 * MAX_COLORS:  # else two would share one
+        return colormaps["turbo"](k / (n - 1))
     return colormaps["tab10" if n <= MAX_COLORS else "tab20"](k)
 
 
@@ -221,6 +226,7 @@ def _labels_of(rows, y, name):
             f"{name} must have one entry per row, shape ({len(rows)},), got shape "
             f"{y.shape}."
         )
+    check_present(name, y)
     return y
 
 
@@ -243,7 +249,8 @@ def _check_labelled_alike(sides, *names):
 
 def _check_pair_of_components(components, n_components):
     known = range(n_components)
-    if len(components) != 2 or not all(k in known for k in components):
+    pair = np.ndim(components) == 1 and len(components) == 2
+    if not pair or not all(k in known for k in components):
         raise ValueError(
             "components must be two column numbers of Z, from 0 to "
             f"{n_components - 1}, got components={components!r}."
@@ -272,13 +279,23 @@ def _labels(*sides):
     """Return the sorted labels of all sides; [None] where there are none."""
     if sides[0] is None:
         return [None]
-    return np.unique(np.concatenate(sides)).tolist()
+    kinds = {"text" if side.dtype.kind in "US" else "other" for side in sides}
+    try:
+        if len(kinds) > 1:
+            raise TypeError("texts beside others")
+        return np.unique(np.concatenate(sides)).tolist()
+    except TypeError as error:
+        raise ValueError(
+            f"Labels must be of one kind, all numbers or all texts, got {error}."
+        ) from None
 
 
 def _name(label, classes):
     if label is None or classes is None:
         return "" if label is None else str(label)
     try:
+        if not isinstance(classes, Mapping) and label < 0:
+            raise IndexError("names are counted from 0")
         return str(classes[label])
     except (IndexError, KeyError, TypeError):
         raise ValueError(
