@@ -8,6 +8,9 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 
+TIMES = "date", "time", "duration"  # how frames of other libraries name their types
+TEXTS = "string", "utf8", "large_string"
+
 
 def all_or_nothing(method):
     """Return a method that leaves the object as it was if it raises."""
@@ -52,6 +55,11 @@ def reject_columns(X: pd.DataFrame) -> None:
     for name, dtype in X.dtypes.items():
         values = X[name]
         if isinstance(dtype, pd.CategoricalDtype):
+            if values.isna().any():  # of whole numbers, numpy would make one of it
+                raise ValueError(
+                    f"X must be finite, got a missing category in column {name!r}. "
+                    "Fill it, or leave such rows out."
+                )
             values = pd.Series(dtype.categories)
         kind = pd.api.types.infer_dtype(values, skipna=True)
         if kind.startswith(("string", "bytes", "mixed")) and any(
@@ -107,12 +115,30 @@ def reject_masked_and_dates(X) -> None:
     reject_dates(X)
 
 
+def reject_masked(name: str, values) -> None:
+    """Raise on masked values of labels and such, which numpy would show again."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} must have no masked values. Fill them, or leave these rows out."
+        )
+
+
 def reject_dates(X, name: str = "X") -> None:
     """Raise on dates and durations, which numpy would count from 1970."""
     types = getattr(X, "dtypes", None)
     if types is None or isinstance(X, pd.Series):  # of a Series, its one
         types = [getattr(X, "dtype", None)]
-    if times := [str(t) for t in types if getattr(t, "kind", "") in ("M", "m")]:
+    types = getattr(getattr(X, "schema", None), "types", types)  # of pyarrow
+    if texts := [str(t) for t in types if str(t).lower().startswith(TEXTS)]:
+        raise TypeError(
+            f"{name} must be numeric, got a column of text ({texts[0]}). Turn it into "
+            "numbers (OneHotEncoder) or leave it out."
+        )
+    if times := [
+        str(t)
+        for t in types
+        if getattr(t, "kind", "") in ("M", "m") or str(t).lower().startswith(TIMES)
+    ]:
         raise TypeError(
             f"{name} must be numeric, got dates or durations ({times[0]}). Turn them "
             "into numbers, such as hours since the start, or leave them out."
@@ -162,6 +188,7 @@ def check_groups(groups, n: int):
     """Return ``groups`` as an array of length ``n`` without gaps, None as it is."""
     if groups is None:
         return None
+    reject_masked("groups", groups)
     groups = check_length("groups", groups, n)
     check_present("groups", groups)
     if groups.dtype == object:

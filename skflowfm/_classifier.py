@@ -176,9 +176,9 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         in them.
     validation_fraction : float, default=0.1
         Share of the labelled rows, in [0, 1), on which early stopping of fine-tuning
-        watches the loss; they are not learned from. With ``groups`` as of
-        :class:`FlowFMTransformer`. 0 switches it off, and it is off where it is fewer
-        than 32 rows.
+        watches the loss; the steps do not learn from them, though the head from which
+        they start has seen all rows. With ``groups`` as of :class:`FlowFMTransformer`.
+        0 switches it off, and it is off where it is fewer than 32 rows.
     random_state : int, RandomState, Generator or None, default=None
         Seeds fine-tuning, and a transformer that has none of its own.
     verbose : int, default=0

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._checks import check_groups
 from ._generation import device_of
-from ._validation import Rows, check_rows
+from ._validation import CHUNK, Rows, check_rows
 from .nets.length import LARGEST_RATIO, at_length
 from .persistence import load
 
@@ -79,9 +79,17 @@ def copy_for(module, rows):
     What was constant so far may vary from now on, and is then drawn so.
     """
     module = copy.deepcopy(module)
-    if not module.standardise.spread.all():
-        mean, _, spread = rows.moments()
-        module.standardise.wake(mean, spread)
+    if module.standardise.spread.all():
+        return module
+    before = copy.deepcopy(module.standardise)
+    mean, _, spread = rows.moments()
+    awake = module.standardise.wake(mean, spread)
+    if awake.any():
+        some = rows[: min(len(rows), CHUNK)].to(awake.device)
+        module.coordinates.refit(module.standardise(some).cpu(), awake)
+        magnitude = getattr(module.stem, "magnitude", None)
+        if magnitude is not None:
+            magnitude.rescale(before, module.standardise)
     return module
 
 

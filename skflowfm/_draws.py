@@ -8,6 +8,7 @@ from ._own_modules import three_of, try_view
 from ._positives import CachedViews, LiveViews
 from .flow_matching import sample_source, sample_time
 from .nets import Stem
+from .nets.views import table_view, window_view
 
 STEPS_PER_ROUND = 50
 MIN_HELD_OUT = 32
@@ -156,6 +157,18 @@ class FixedBatches(list):
         super().__init__((d := draw(part, generator), d["t"]) for part in parts)
 
 
+def sparing_constants(view, standardise):
+    """Return one of our views so that what was constant in ``fit`` stays so.
+
+    Its unit is arbitrary: a little noise on a large constant would be all that the
+    squared magnitude of a window says.
+    """
+    constant = standardise.spread == 0
+    if view not in (window_view, table_view) or not constant.any():
+        return view
+    return lambda x, generator: torch.where(constant, x, view(x, generator))
+
+
 def prepare(
     model,
     rows,
@@ -202,6 +215,7 @@ def prepare(
     """
     x = model.standardise(rows[three_of(index)].to(device))
     try_view(view, model, x, private_generator(seed, device))
+    view = sparing_constants(view, model.standardise)
     views = LiveViews(model.stem, view, two_views)
     if isinstance(model.stem, Stem):
         index, held_out = pool(index, held_out, budget)

@@ -1,9 +1,11 @@
 """From a representation to an answer: the head, and the encoder trained under it."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from torch import nn
 from torch.nn import functional as F
@@ -105,7 +107,17 @@ def logistic_head(z, codes, weight, C):
     penalty : float
         What its squared weights cost beside the sum of all rows' losses.
     """
-    model = LogisticRegression(C=C, max_iter=MAX_ITER).fit(z, codes, weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # advises a scaler
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        model = LogisticRegression(C=C, max_iter=MAX_ITER).fit(z, codes, weight)
+    if model.n_iter_.max() >= MAX_ITER:
+        warnings.warn(
+            f"The logistic regression has not converged in {MAX_ITER} iterations, as "
+            f"C={C:g} penalises it little. It stays where it is; lower C.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     weights, bias, penalty = model.coef_, model.intercept_, 0.5 / C
     if len(weights) == 1:  # of two rows of w / 2 the squares sum to half of that of w
         weights = np.concatenate([-weights / 2, weights / 2])

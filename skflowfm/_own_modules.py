@@ -9,6 +9,9 @@ from torch import nn
 
 from .nets.views import table_view, window_view
 
+DROPOUT = nn.modules.dropout._DropoutNd
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
 
 def check_module(name, module):
     """Raise unless ``module`` is None or an nn.Module that can be trained here."""
@@ -19,10 +22,17 @@ def check_module(name, module):
             f"{name} must be an instance of torch.nn.Module or None, got {module!r}."
         )
     for layer in module.modules():
-        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+        drops = layer.p if isinstance(layer, DROPOUT) else getattr(layer, "dropout", 0)
+        if isinstance(drops, float) and drops > 0:
             raise ValueError(
                 f"{name} must not contain dropout, got {layer}: it draws from torch's "
                 "global generator, which fit never touches. Set its p to 0."
+            )
+        if isinstance(layer, BATCH_NORM):
+            raise ValueError(
+                f"{name} must treat every row by itself, got {layer}: in training it "
+                "mixes the rows of a batch. Use GroupNorm or LayerNorm, or fold it "
+                "into the layer before (torch.nn.utils.fusion)."
             )
     if any(part.is_meta for part in module.parameters()):
         raise ValueError(

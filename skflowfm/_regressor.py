@@ -9,7 +9,9 @@ from ._checks import (
     all_or_nothing,
     check_groups,
     check_length,
+    off_torch,
     reject_dates,
+    reject_masked,
     seed_of,
 )
 from ._classifier import FineTuned
@@ -134,6 +136,8 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
             For bad parameters and data.
         """
         self._check_parameters()
+        y = off_torch(y)
+        reject_masked("y", y)
         reject_dates(y, "y")
         y = column_or_1d(y, warn=True)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")

@@ -1,5 +1,6 @@
 """imbalanced-learn's grammar of ``sampling_strategy``, and joining rows."""
 
+import warnings
 from collections.abc import Mapping
 from numbers import Integral, Real
 
@@ -9,7 +10,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from ._checks import check_length, check_present, off_torch
+from ._checks import check_length, check_present, off_torch, reject_masked
 
 RESAMPLED = "n_synthetic_", "is_synthetic_", "parent_indices_"
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
@@ -17,6 +18,7 @@ WORDS = ("minority", "not minority", "not majority", "all", "auto")
 
 def check_labels(y):
     """Return ``y`` as a Series or 1-D array of class labels, or raise."""
+    reject_masked("y", y)
     if isinstance(y, pd.Series):
         column = y.to_numpy()
     else:
@@ -32,11 +34,14 @@ def class_counts(y) -> dict:
     """Return {class: number of rows} in sorted order, or raise if y is not classes."""
     if not len(y):
         raise ValueError("y must have at least one label, got none.")
-    kind = type_of_target(y, input_name="y")
+    with warnings.catch_warnings():  # one row for each of many classes is allowed
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        kind = type_of_target(y, input_name="y")
     if kind not in ("binary", "multiclass"):
         raise ValueError(
             f"Unknown label type: {kind!r}. y must be class labels, one per row "
-            "(binary or multiclass). Bin it into classes, or leave y out."
+            "(binary or multiclass), in an array of one dtype, such as y.astype(int) "
+            "or y.astype(str). Bin numbers into classes, or leave y out."
         )
     classes, counts = np.unique(np.asarray(y), return_counts=True)
     return dict(zip(classes.tolist(), counts.tolist(), strict=True))

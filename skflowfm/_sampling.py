@@ -196,6 +196,7 @@ class Sampling:
         it has the blocks of rows to draw from. Counting goes on from block to block.
         """
         check_is_fitted(self)
+        check_torch_settings()
         seed = seed_of(self.random_state)
         if name == "sample":
             return self._sample_blocks(blocks, seed)

@@ -1,8 +1,9 @@
 """The only training loop: skorch's, over ready-made draws."""
 
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -74,16 +75,32 @@ def batch_size(n_rows: int, device: str) -> int:
     return min(max(PASSES * n_rows // MOST_STEPS, BATCH_SIZE), CUDA_BATCH_SIZE)
 
 
-@contextmanager
-def the_same_again():
-    """Let cuDNN, if it is used, add in the same order each time; then as before."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before
+class TheSameAgain(ContextDecorator):
+    """Lets cuDNN, if it is used, add in the same order each time; then as before.
+
+    The switch is one for the whole process: the first thread that comes turns it, the
+    last that goes turns it back.
+    """
+
+    lock, inside, before = threading.Lock(), 0, None
+
+    def __enter__(self):
+        cudnn, cls = torch.backends.cudnn, TheSameAgain
+        with cls.lock:
+            if not cls.inside:
+                cls.before = cudnn.deterministic, cudnn.benchmark
+                cudnn.deterministic, cudnn.benchmark = True, False
+            cls.inside += 1
+
+    def __exit__(self, *exception):
+        cudnn, cls = torch.backends.cudnn, TheSameAgain
+        with cls.lock:
+            cls.inside -= 1
+            if not cls.inside:
+                cudnn.deterministic, cudnn.benchmark = cls.before
+
+
+the_same_again = TheSameAgain
 
 
 @dataclass
@@ -370,7 +387,8 @@ def train_jointly(
         budget.max_steps = round(FIELD_SHARE * budget.max_steps)
     if budget.spent() >= 1:
         return training
-    fixed = [*model.encoder.parameters(), *model.projector.parameters()]
+    both = [*model.encoder.parameters(), *model.projector.parameters()]
+    fixed = [parameter for parameter in both if parameter.requires_grad]
     for parameter in fixed:
         parameter.requires_grad_(False)
     rows = torch.cat([index, held_out])

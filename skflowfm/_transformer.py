@@ -69,9 +69,9 @@ class FlowFMTransformer(
         Size of the representation, at most four thirds of the number of values of a
         row. None takes that, or 256 if less; with ``encoder``, what it returns. A
         quarter of it, with half of the variance (less below 500 rows), is learned, the
-        rest are principal components of the features below; of an encoder of your own
-        all is learned. More keeps more detail and costs little time; with few labels
-        downstream, fewer is safer.
+        rest, 256 at most, are principal components of the features below; of an encoder
+        of your own all is learned. More keeps more detail and costs little time; with
+        few labels downstream, fewer is safer.
     encoder : nn.Module, default=None
         Maps standardised rows to (n, n_components); cloned with its weights, such as a
         :class:`~skflowfm.nets.ConvEncoder`; no dropout, no writing in place. None is a
@@ -287,10 +287,10 @@ class FlowFMTransformer(
         if steps is None and self.max_time is None:
             steps = default_steps(len(rows), rows.is_windows)
         batch = batch_size(len(rows), resolve_device(self.device))
-        budget = Budget(steps, self.max_time, batch, field_rate=FIELD_RATE)
         if init is None:
             self._build(rows, seed)
             self.sampling_rate_ = sampling_rate
+        budget = Budget(steps, self.max_time, batch, field_rate=FIELD_RATE)
         self._train(rows, groups, budget, seed)
         return self
 

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from sklearn.utils.validation import check_array, validate_data
 
-from ._checks import off_torch, reject_unreadable
+from ._checks import off_torch, reject_masked, reject_unreadable
 
 CHUNK = 4096
 
@@ -274,6 +274,7 @@ def check_bounds(estimator, rows: Rows):
 def check_components(estimator, Z, n_components: int) -> torch.Tensor:
     """Return representations as a float32 tensor of shape (n, n_components)."""
     check_torch_settings()
+    reject_masked("Z", Z)
     Z = check_array(off_torch(Z), dtype=np.float32, input_name="Z")
     if Z.shape[1] != n_components:
         raise ValueError(

@@ -1,5 +1,8 @@
 """Encoders, velocity fields and views of the user's own: used, or refused by name."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -144,3 +147,51 @@ def test_partial_fit_refuses_another_encoder(table):
     model.set_params(encoder=LINEAR)
     with pytest.raises(ValueError, match=r"encoder must be None or like.*FeatureEncod"):
         model.partial_fit(table)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: nn.BatchNorm1d(4), "encoder must treat every row by itself"),
+        (lambda: nn.LSTM(4, 4, 2, dropout=0.5), "encoder must not contain dropout"),
+        (
+            lambda: nn.MultiheadAttention(4, 1, dropout=0.5),
+            "encoder must not contain dropout",
+        ),
+    ],
+)
+def test_layers_that_mix_rows_or_draw_are_refused(layer, message):
+    with torch.random.fork_rng():
+        encoder = nn.Sequential(nn.Linear(3, 4), layer())
+    with pytest.raises(ValueError, match=message):
+        FlowFMTransformer(encoder=encoder, max_steps=0).fit(np.eye(40)[:, :3])
+
+
+def test_what_was_frozen_stays_frozen():
+    """Though the rest of the encoder is fixed while the field goes on alone."""
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    with torch.random.fork_rng():
+        encoder = nn.Sequential(nn.Linear(3, 8), nn.GELU(), nn.Linear(8, 2))
+    encoder[0].requires_grad_(False)
+    model = FlowFMTransformer(encoder=encoder, max_steps=5, random_state=0).fit(X)
+    trained = [p.requires_grad for p in model.module_.encoder.parameters()]
+    assert trained == [False, False, True, True]
+    assert torch.equal(model.module_.encoder[0].weight, encoder[0].weight)
+
+
+def test_a_hook_is_not_lost_in_copies():
+    """A module that is built again from its arguments would be without it."""
+    with torch.random.fork_rng():
+        encoder = nn.Sequential(nn.Linear(3, 2))
+    encoder[0].register_forward_hook(tripled)
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    model = FlowFMTransformer(encoder=encoder, max_steps=1, random_state=0).fit(X)
+    expected = model.transform(X)
+    np.testing.assert_array_equal(copy.deepcopy(model).transform(X), expected)
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(model)).transform(X), expected
+    )
+
+
+def tripled(module, given, out):
+    return 3 * out + 1

@@ -1,10 +1,12 @@
 """The loop: it is the plain one, it stops when it should, it touches nothing else."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
-from skflowfm import FlowFMTransformer
+from skflowfm import FlowFMTransformer, _transformer
 from skflowfm._draws import (
     STEPS_PER_ROUND,
     Batches,
@@ -18,6 +20,7 @@ from skflowfm._training import (
     Budget,
     batch_size,
     resolve_device,
+    the_same_again,
     train,
     train_jointly,
 )
@@ -297,3 +300,31 @@ def test_draws_without_views_are_the_published_ones(windows):
     draws = draw(torch.arange(8), private_generator(0))
     assert set(draws) == {"x_1", "x_0", "t", "features"}
     assert torch.equal(draws["features"], model.stem(draws["x_1"]))
+
+
+def test_overlapping_threads_leave_cudnn_as_it_was():
+    """The first to come turns the switch, the last to go turns it back."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic
+    first, second = the_same_again(), the_same_again()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert cudnn.deterministic
+    second.__exit__(None, None, None)
+    assert cudnn.deterministic == before
+
+
+def test_the_stem_is_not_in_the_time_of_training(monkeypatch):
+    """As it comes on top, a small max_time leaves time for more than a step."""
+    build = _transformer.build_model
+
+    def slow(*args):
+        time.sleep(2)
+        return build(*args)
+
+    monkeypatch.setattr(_transformer, "build_model", slow)
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    model = FlowFMTransformer(max_time=1, random_state=0).fit(X)
+    assert model.n_steps_ > 1
+    assert model.fit_seconds_ < 2

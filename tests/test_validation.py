@@ -2,6 +2,7 @@
 
 import re
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -646,6 +647,97 @@ def test_what_was_constant_may_vary_later(how):
     else:
         model = FlowFMTransformer(max_steps=1).fit(later, init=model.fit(first))
     assert model.inverse_transform(model.transform(later))[:, 1].std() > 0.1
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1e4])
+@pytest.mark.parametrize("windows", [False, True])
+def test_what_varies_later_does_so_in_its_own_unit(windows, unit):
+    """Whatever the scale at which a column or channel wakes, no column suffers."""
+    shape = (200, 3, 20) if windows else (200, 3)
+    first, later = np.random.default_rng(0).normal(size=(2, *shape))
+    first[:, 1], later[:, 1] = 0.0, 5 + unit * later[:, 1]
+    model = FlowFMTransformer(max_steps=5, random_state=0).fit(first)
+    model = FlowFMTransformer(max_steps=100, random_state=0).fit(later, init=model)
+    drawn = model.inverse_transform(model.transform(later))
+    axis = (0, 2) if windows else 0
+    ratio = drawn.std(axis=axis) / later.std(axis=axis)
+    assert ratio.min() > 0.3
+    assert ratio.max() < 3
+
+
+@pytest.mark.parametrize("of_fit", [True, False])
+def test_a_missing_category_is_missing(of_fit):
+    """numpy makes a number of it, where other columns are numbers of its own."""
+    X = pd.DataFrame({"a": pd.Categorical([1, 2] * 20), "b": np.arange(40)})
+    holed = X.copy()
+    holed.loc[3, "a"] = None
+    model = FlowFMTransformer(max_steps=1, random_state=0)
+    call = model.fit if of_fit else model.fit(X).transform
+    with pytest.raises(ValueError, match="missing category in column 'a'"):
+        call(holed)
+
+
+class OfAnotherLibrary:
+    """A frame that says its types as polars or pyarrow do."""
+
+    def __init__(self, *types, schema=False):
+        if schema:
+            self.schema = SimpleNamespace(types=types)
+        else:
+            self.dtypes = types
+
+    def __array__(self, dtype=None, copy=None):
+        return np.arange(40.0).reshape(20, 2)
+
+
+@pytest.mark.parametrize("schema", [False, True])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Datetime(time_unit='us', time_zone=None)", "got dates or durations"),
+        ("date32[day]", "got dates or durations"),
+        ("Duration(time_unit='us')", "got dates or durations"),
+        ("String", "got a column of text"),
+        ("large_string", "got a column of text"),
+    ],
+)
+def test_types_of_other_frames_are_looked_at(name, message, schema):
+    with pytest.raises(TypeError, match=message):
+        transformer().fit(OfAnotherLibrary("Int64", name, schema=schema))
+
+
+@pytest.mark.parametrize("what", ["y", "groups", "Z"])
+def test_masked_values_are_not_shown_again(table, what):
+    masked = np.ma.masked_greater(np.arange(len(table)) % 4, 2)
+    model = transformer().fit(table)
+    Z = np.ma.masked_less(model.transform(table), 0)
+    call = {
+        "y": lambda: FlowFMRegressor(transformer()).fit(table, masked),
+        "groups": lambda: transformer().fit(table, groups=masked),
+        "Z": lambda: model.inverse_transform(Z),
+    }[what]
+    with pytest.raises(ValueError, match=f"{what} must have no masked values"):
+        call()
+
+
+def test_a_constant_channel_tells_views_nothing_however_large():
+    """Its unit is arbitrary: noise on it must not drown the squared magnitude."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3, 40)).cumsum(axis=-1)
+    losses = []
+    for constant in (0.0, 25.0, 1e4):
+        wider = np.concatenate([X, np.full((60, 1, 40), constant)], axis=1)
+        model = FlowFMTransformer(max_steps=20, random_state=0).fit(wider)
+        losses.append(model.history_.train_alignment.iloc[-1])
+    assert max(losses) < 1.1 * losses[0]
+
+
+def test_many_classes_of_one_row_are_classes(table):
+    """scikit-learn warns that they might be numbers, of few labels always."""
+    y = np.full(len(table), -1)
+    y[:25] = np.arange(25)
+    model = FlowFMClassifier(transformer()).fit(table, y)
+    assert len(model.classes_) == 25
 
 
 def test_a_number_is_no_truth_value(table):

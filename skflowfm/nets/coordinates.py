@@ -83,12 +83,22 @@ class Standardise(nn.Module):
         """Return drawn rows in the user's units: what was constant is so exactly."""
         return x * self.spread + self.mean
 
-    def wake(self, mean: Tensor, spread: Tensor) -> None:
-        """Let vary what was constant, where these moments of new rows say it does."""
+    def wake(self, mean: Tensor, spread: Tensor) -> Tensor:
+        """Let vary what was constant, where these moments of new rows say it does.
+
+        Nothing was learned of its scale, so it gets theirs; what is constant again, but
+        at another value, the distance between both. Returns which channels or columns
+        these are.
+        """
         mean, spread = mean.to(self.mean.device), spread.to(self.mean.device)
-        moved = (mean - self.mean).abs() > 1e-6 * self.mean.abs()
+        distance = (mean - self.mean).abs()
+        moved = distance > 1e-6 * self.mean.abs()
         awake = (self.spread == 0) & ((spread > 0) | moved)
-        self.spread.copy_(torch.where(awake, self.scale, self.spread))
+        scale = torch.where(spread > 0, spread, distance)
+        self.mean.copy_(torch.where(awake & (spread > 0), mean, self.mean))
+        self.scale.copy_(torch.where(awake, scale, self.scale))
+        self.spread.copy_(torch.where(awake, scale, self.spread))
+        return awake
 
 
 class TableCoordinates(nn.Module):
@@ -104,6 +114,9 @@ class TableCoordinates(nn.Module):
         return coordinates
 
     def fit(self, x: Tensor) -> None:
+        """Nothing to learn."""
+
+    def refit(self, x: Tensor, which: Tensor) -> None:
         """Nothing to learn."""
 
 
@@ -143,6 +156,14 @@ class WindowCoordinates(nn.Module):
         self.spread.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
         self.lowest.copy_(summary.amin(dim=0))
         self.highest.copy_(summary.amax(dim=0))
+
+    def refit(self, x: Tensor, which: Tensor) -> None:
+        """Learn anew how levels and log-scales of some channels spread."""
+        new = WindowCoordinates(*x.shape[1:])
+        new.fit(x)
+        for name in ("centre", "spread", "lowest", "highest"):
+            old = getattr(self, name)
+            old.copy_(torch.where(which, getattr(new, name).to(old.device), old))
 
     def forward(self, x: Tensor) -> Tensor:
         shape, summary = self.split(x)

@@ -184,6 +184,12 @@ class SquaredMagnitude(nn.Module):
         self.centre.copy_(square.mean())
         self.spread.copy_(spread if spread > 0 else torch.ones(()))
 
+    def rescale(self, before, after) -> None:
+        """Follow a change of what standardises the windows, in the same units."""
+        size = (before.scale / self.unit).amax()
+        self.mean.copy_(after.mean / size)
+        self.unit.copy_(after.scale / size)
+
     def forward(self, x: Tensor) -> Tensor:
         moved = x * self.unit
         parts = (moved * (moved + 2 * self.mean)).split(1, dim=1)

@@ -238,9 +238,16 @@ def known_structure(module) -> dict:
     return structure
 
 
+HOOKS = "_forward_hooks", "_forward_pre_hooks"
+
+
 def alike(a: nn.Module, b: nn.Module) -> bool:
-    """Return whether two modules have the same layers and tensors of the same kind."""
-    return repr(a) == repr(b) and layout(a) == layout(b)
+    """Return whether two modules have the same layers and tensors of the same kind.
+
+    What hooks do to a layer is not seen in either, so there must be none.
+    """
+    hooked = any(getattr(m, name) for m in a.modules() for name in HOOKS)
+    return not hooked and repr(a) == repr(b) and layout(a) == layout(b)
 
 
 def layout_of(tensors: dict) -> dict:
