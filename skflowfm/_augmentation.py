@@ -123,6 +123,8 @@ def make_synthetic(
     if y is None:
         n_new = len(X) if wanted is None else wanted
         return rows_like(sampler.sample(n_new, random_state=seed), X)
+    wanted = {c: n for c, n in wanted.items() if n}
+    codes_of(np.array(list(wanted), dtype=np.asarray(y).dtype), sampler.classes_)
     X_new, y_new = sampler.sample(class_counts=wanted, random_state=seed)
     return rows_like(X_new, X), labels_like(y_new, y)
 
@@ -138,7 +140,6 @@ def ready_sampler(sampler, X, y, random_state):
         if y is not None:
             check_length("y", y, len(X))
             sampler.estimator._check_labelled("y")
-            codes_of(y, sampler.estimator.classes_)
         return sampler.estimator, random_state
     sampler = FlowFMSampler() if sampler is None else clone(sampler)
     if random_state is not None:
@@ -207,8 +208,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         number raises every class to that many times the size of the largest: 1
         balances, 2 also doubles, 0 adds nothing. A sequence is compared by
         cross-validation, 0 with it, and "auto" is (0, 1, 2, 4). Of those whose gain
-        exceeds its standard error the best is taken, or else nothing is added: where
-        rows do nothing at all, some are still added in one case of four. Each fold
+        exceeds its standard error the best is taken, or else nothing is added. So by
+        chance some are added even where rows do nothing. Each fold
         fits the sampler once and the classifier once per amount; a sampler on a
         ``FrozenEstimator`` is cheap.
     cv : int, default=5

@@ -146,3 +146,30 @@ def on_meta(kind, generator, *sizes):
     module.to_empty(device="cpu")
     initialise(module, generator)
     return module
+
+
+def wake_constants(model, rows, few):
+    """Let vary what was constant so far, where it does in these rows; in place.
+
+    Parameters
+    ----------
+    model : JointModel
+        Trained on other rows.
+    rows : Rows
+        Those to go on with.
+    few : bool
+        Whether more rows will follow, so that these do not say how much it varies.
+    """
+    if model.standardise.spread.all():
+        return
+    before = copy.deepcopy(model.standardise)
+    mean, _, spread = rows.moments()
+    awake = model.standardise.wake(mean, spread, few)
+    if not awake.any():
+        return
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    some = rows[order[:STEM_ROWS]].to(awake.device)
+    model.coordinates.refit(model.standardise(some).cpu(), awake)
+    magnitude = getattr(model.stem, "magnitude", None)
+    if magnitude is not None:
+        magnitude.rescale(before, model.standardise)

@@ -129,7 +129,8 @@ def reject_dates(X, name: str = "X") -> None:
     if types is None or isinstance(X, pd.Series):  # of a Series, its one
         types = [getattr(X, "dtype", None)]
     types = getattr(getattr(X, "schema", None), "types", types)  # of pyarrow
-    if texts := [str(t) for t in types if str(t).lower().startswith(TEXTS)]:
+    names = [str(t) for t in types]
+    if texts := [t for t in names if t == "str" or t.lower().startswith(TEXTS)]:
         raise TypeError(
             f"{name} must be numeric, got a column of text ({texts[0]}). Turn it into "
             "numbers (OneHotEncoder) or leave it out."

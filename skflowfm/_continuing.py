@@ -9,9 +9,10 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from ._building import wake_constants
 from ._checks import check_groups
 from ._generation import device_of
-from ._validation import CHUNK, Rows, check_rows
+from ._validation import Rows, check_rows
 from .nets.length import LARGEST_RATIO, at_length
 from .persistence import load
 
@@ -73,23 +74,10 @@ def check_same_model(estimator, start) -> None:
             )
 
 
-def copy_for(module, rows):
-    """Return a copy that can learn from ``rows``; what breaks off spoils nothing.
-
-    What was constant so far may vary from now on, and is then drawn so.
-    """
+def copy_for(module, rows, few=False):
+    """Return a copy that can learn from ``rows``; what breaks off spoils nothing."""
     module = copy.deepcopy(module)
-    if module.standardise.spread.all():
-        return module
-    before = copy.deepcopy(module.standardise)
-    mean, _, spread = rows.moments()
-    awake = module.standardise.wake(mean, spread)
-    if awake.any():
-        some = rows[: min(len(rows), CHUNK)].to(awake.device)
-        module.coordinates.refit(module.standardise(some).cpu(), awake)
-        magnitude = getattr(module.stem, "magnitude", None)
-        if magnitude is not None:
-            magnitude.rescale(before, module.standardise)
+    wake_constants(module, rows, few)
     return module
 
 

@@ -1,7 +1,8 @@
 """The only place that turns a request into draws.
 
 Every random number of sample i is a function of the seed and i alone (a counter-based
-generator), and the networks always run on blocks of one size. So sample i does not
+generator), and the networks always run on blocks of one size; the rows of a small class
+are taken in turn, for which only the samples before i count. So sample i does not
 depend on how many others are asked for, nor on how many are computed at a time:
 ``sample(100)`` is the first hundred rows of ``sample(1000)``, to the byte.
 
@@ -338,15 +339,13 @@ class RepresentationDensity:
                 out[here] += self.noise * noise[here]
         return out
 
-    def vary(
-        self, z: torch.Tensor, diversity: float, seed: int, first: int = 0
-    ) -> torch.Tensor:
+    def vary(self, z: torch.Tensor, diversity: float, seed: int) -> torch.Tensor:
         """Move each representation towards one of its nearest fitted rows, at random.
 
-        Row i, of sample ``first`` + i, moves by at most ``diversity`` times the way.
+        Row i moves by at most ``diversity`` times the way there.
         """
         rows = torch.cat(self.rows)
-        uniform = counter_uniform(seed, "variant", first, len(z), 2).float()
+        uniform = counter_uniform(seed, "variant", 0, len(z), 2).float()
         k = min(N_NEIGHBOURS, len(rows))
         nearest = [
             torch.cdist(part, rows).topk(k, largest=False).indices

@@ -175,5 +175,7 @@ def put_in(X, drawn: np.ndarray, known: np.ndarray, truth=False):
             drawn.isetitem(k, (drawn.iloc[:, k] > 0.5).astype(object))
         return X.where(known, drawn)
     filled = np.array(X)
+    if np.all(truth) and filled.dtype.kind == "O":
+        drawn = drawn > 0.5
     filled[~known] = cast_like(drawn, filled.dtype)[~known]
     return filled

@@ -13,6 +13,15 @@ DROPOUT = nn.modules.dropout._DropoutNd
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
+def drops(layer) -> bool:
+    """Return whether a layer of torch drops values in training."""
+    if isinstance(layer, DROPOUT):
+        return layer.p > 0
+    if isinstance(layer, nn.RNNBase):
+        return layer.dropout > 0 and layer.num_layers > 1
+    return isinstance(layer, nn.MultiheadAttention) and layer.dropout > 0
+
+
 def check_module(name, module):
     """Raise unless ``module`` is None or an nn.Module that can be trained here."""
     if module is None:
@@ -22,11 +31,10 @@ def check_module(name, module):
             f"{name} must be an instance of torch.nn.Module or None, got {module!r}."
         )
     for layer in module.modules():
-        drops = layer.p if isinstance(layer, DROPOUT) else getattr(layer, "dropout", 0)
-        if isinstance(drops, float) and drops > 0:
+        if drops(layer):
             raise ValueError(
                 f"{name} must not contain dropout, got {layer}: it draws from torch's "
-                "global generator, which fit never touches. Set its p to 0."
+                "global generator, which fit never touches. Set it to 0."
             )
         if isinstance(layer, BATCH_NORM):
             raise ValueError(

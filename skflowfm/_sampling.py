@@ -155,7 +155,7 @@ class Sampling:
     def _variants(self, X, diversity, seed, first=0):
         z = represent(module_of(self), self._rows(X))
         if diversity:
-            z = self._density.vary(z, diversity, seed, first)
+            z = self._density.vary(z, diversity, seed)
         return self._decode(z, seed, first=first)
 
     def _imputed(self, X, seed, first=0):
@@ -190,7 +190,7 @@ class Sampling:
         return self._decode(z, seed, first=first)
 
     def _blocks(self, name, blocks):
-        """Return an iterator over what a method draws, or None if it draws nothing.
+        """Return an iterator over what a method draws.
 
         ``blocks`` of ``sample`` says how many rows, or of which classes; of the others
         it has the blocks of rows to draw from. Counting goes on from block to block.
@@ -200,11 +200,9 @@ class Sampling:
         seed = seed_of(self.random_state)
         if name == "sample":
             return self._sample_blocks(blocks, seed)
-        draw = {
-            "sample_like": lambda X, first: self._variants(X, 0.0, seed, first),
-            "impute": lambda X, first: self._imputed(X, seed, first),
-        }.get(name)
-        return draw and counted(draw, blocks)
+        if name == "impute":
+            return counted(lambda X, first: self._imputed(X, seed, first), blocks)
+        return counted(lambda X, first: self._variants(X, 0.0, seed, first), blocks)
 
     def _sample_blocks(self, wanted, seed):
         """Return an iterator over a sample of so many rows, or of these classes."""
@@ -215,13 +213,14 @@ class Sampling:
         else:
             check_count("n_samples", wanted, optional=False)
             codes = self._density.draw_codes(wanted, seed)
-        codes, n_classes = torch.as_tensor(codes), len(self._density.rows)
+        return self._drawn_blocks(torch.as_tensor(codes).split(size), seed)
 
-        def block(k):
-            earlier = torch.bincount(codes[:k], minlength=n_classes)
-            return self._draw(codes[k : k + size], seed, k, earlier)
-
-        return map(block, range(0, len(codes), size))
+    def _drawn_blocks(self, parts, seed):
+        first, earlier = 0, torch.zeros(len(self._density.rows), dtype=torch.long)
+        for part in parts:
+            yield self._draw(part, seed, first, earlier)
+            first += len(part)
+            earlier = earlier + torch.bincount(part, minlength=len(earlier))
 
     def _decode(self, z, seed, n_shared=1, first=0):
         n_evaluations = check_quality(self.quality, self.solver)

@@ -8,6 +8,9 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ._generation import TRANSFORM_BLOCK
+from ._sampling import Sampling
+
+DRAWING = Sampling.sample, Sampling.sample_like, Sampling.impute
 
 
 def stream(method, blocks, *, out=None, verbose=0):
@@ -72,7 +75,7 @@ def stream(method, blocks, *, out=None, verbose=0):
     (80,)
     """
     model = getattr(method, "__self__", None)
-    draws = hasattr(model, "_blocks")
+    draws = getattr(method, "__func__", None) in DRAWING
     if draws and method == model.sample:
         results = model._blocks("sample", blocks)
     else:
@@ -85,8 +88,8 @@ def stream(method, blocks, *, out=None, verbose=0):
         if isinstance(blocks, pd.DataFrame):
             blocks = [blocks]
         blocks = whole_blocks(blocks, row_shape)
-        drawn = model._blocks(method.__name__, blocks) if draws else None
-        results = map(method, blocks) if drawn is None else drawn
+        drawn = draws and model._blocks(method.__name__, blocks)
+        results = drawn or map(method, blocks)
     if verbose:
         results = reported(results)
     return results if out is None else written(results, out)

@@ -75,7 +75,7 @@ def batch_size(n_rows: int, device: str) -> int:
     return min(max(PASSES * n_rows // MOST_STEPS, BATCH_SIZE), CUDA_BATCH_SIZE)
 
 
-class TheSameAgain(ContextDecorator):
+class the_same_again(ContextDecorator):
     """Lets cuDNN, if it is used, add in the same order each time; then as before.
 
     The switch is one for the whole process: the first thread that comes turns it, the
@@ -85,7 +85,7 @@ class TheSameAgain(ContextDecorator):
     lock, inside, before = threading.Lock(), 0, None
 
     def __enter__(self):
-        cudnn, cls = torch.backends.cudnn, TheSameAgain
+        cudnn, cls = torch.backends.cudnn, the_same_again
         with cls.lock:
             if not cls.inside:
                 cls.before = cudnn.deterministic, cudnn.benchmark
@@ -93,14 +93,11 @@ class TheSameAgain(ContextDecorator):
             cls.inside += 1
 
     def __exit__(self, *exception):
-        cudnn, cls = torch.backends.cudnn, TheSameAgain
+        cudnn, cls = torch.backends.cudnn, the_same_again
         with cls.lock:
             cls.inside -= 1
             if not cls.inside:
                 cudnn.deterministic, cudnn.benchmark = cls.before
-
-
-the_same_again = TheSameAgain
 
 
 @dataclass

@@ -321,7 +321,7 @@ class FlowFMTransformer(
             self._build(rows, seed)
         else:
             check_same_model(self, self)
-            self.module_ = copy_for(self.module_, rows)
+            self.module_ = copy_for(self.module_, rows, few=True)
         steps, before = -(-len(rows) // BATCH_SIZE), self.n_steps_
         budget = Budget(
             steps, None, BATCH_SIZE, 1e-3, FIELD_RATE, decay=False, steps_before=before

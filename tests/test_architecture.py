@@ -257,7 +257,10 @@ def documented_things(modules):
             dotted = f"{member.__module__}.{name}"
             things[dotted] = member
             if inspect.isclass(member):
-                things |= {f"{dotted}.{n}": m for n, m in own_members(member)}
+                for base in reversed(inspect.getmro(member)):  # and those of mixins
+                    if base.__module__.startswith("skflowfm"):
+                        methods = own_members(base)
+                        things |= {f"{dotted}.{n}": m for n, m in methods}
     return things
 
 
@@ -276,7 +279,7 @@ BY_CLASS = {"forward", "reset_parameters"}
 def test_public_names_are_found():
     """Else the tests below would test nothing."""
     assert "skflowfm.flow_matching.joint_loss" in PUBLIC
-    assert "skflowfm._sampler.FlowFMSampler.fit" in PUBLIC
+    assert "skflowfm._sampler.FlowFMSampler.sample" in PUBLIC
     assert "skflowfm.metrics._two_sample.c2st_auc" in PUBLIC
     assert "skflowfm._generation.RepresentationDensity" in EVERYTHING
 

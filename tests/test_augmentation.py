@@ -64,6 +64,8 @@ def test_a_frozen_sampler_knows_the_classes_of_its_fit_alone(iris):
         make_synthetic(
             X, names, n_samples=5, sampler=FrozenEstimator(quick().fit(X, y))
         )
+    two = FrozenEstimator(quick().fit(X[:100], y[:100]))
+    assert len(make_synthetic(X, y, n_samples={0: 3, 2: 0}, sampler=two)[1]) == 3
     with pytest.raises(ValueError, match="y asks for classes, but fit had no labels"):
         make_synthetic(X, y, n_samples=5, sampler=FrozenEstimator(quick().fit(X)))
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.preprocessing import StandardScaler
 
 from skflowfm.metrics import (
     autocorrelation_distance,
@@ -165,14 +166,20 @@ def test_intervals_of_the_shares_hold_what_is_expected():
         assert np.mean(inside) > 0.85, name
 
 
-def test_an_embedding_gets_the_columns_of_a_frame():
+def test_a_transformer_of_frames_gets_frames_and_a_function_arrays():
     frame = pd.DataFrame(noise(0, 40, 2), columns=["a", "b"])
-    other = frame + 1
-    named = frechet_distance(frame, other, embedding=lambda X: X[["b"]], random_state=0)
-    plain = frechet_distance(
-        frame.to_numpy(), other.to_numpy(), embedding=lambda X: X[:, 1:], random_state=0
-    )
-    assert named == plain
+    pair, arrays = (frame, frame + 1), (frame.to_numpy(), frame.to_numpy() + 1)
+    scaler = StandardScaler().fit(frame)  # warns of arrays
+    named = frechet_distance(*pair, embedding=scaler, random_state=0)
+    scaler = StandardScaler().fit(arrays[0])
+    plain = frechet_distance(*arrays, embedding=scaler, random_state=0)
+    assert named.value == pytest.approx(plain.value)
+    frechet_distance(*pair, embedding=lambda X: X[:, 1:], random_state=0)
+
+
+def test_few_rows_have_no_halves():
+    result = precision_recall(noise(0, 20, 2), noise(1, 10, 2), random_state=0)
+    assert result.precision.interval is None
 
 
 def test_a_lost_mode_costs_recall_and_coverage_alone():

@@ -154,6 +154,7 @@ def test_partial_fit_refuses_another_encoder(table):
     [
         (lambda: nn.BatchNorm1d(4), "encoder must treat every row by itself"),
         (lambda: nn.LSTM(4, 4, 2, dropout=0.5), "encoder must not contain dropout"),
+        (lambda: nn.Dropout(1), "encoder must not contain dropout"),
         (
             lambda: nn.MultiheadAttention(4, 1, dropout=0.5),
             "encoder must not contain dropout",

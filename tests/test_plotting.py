@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skflowfm.plotting import plot_representation, plot_windows
@@ -338,6 +339,13 @@ def test_labels_must_be_there_and_of_one_kind(labels, message):
     X = np.zeros((2, 1, 9))
     with pytest.raises(ValueError, match=message):
         plot_windows(X, X, *labels)
+
+
+def test_labels_in_other_containers_are_the_same():
+    X, y = np.zeros((4, 1, 9)), np.array(list("aabb"))
+    for other in (y.astype(object), list(y), pd.Series(y)):
+        figure = plot_windows(X, X, y, other)
+        assert [a.get_ylabel() for a in figure.axes if a.get_ylabel()] == ["a", "b"]
 
 
 def test_what_a_picture_cannot_show_is_refused():

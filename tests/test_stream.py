@@ -203,6 +203,15 @@ def test_variants_and_fillings_are_those_of_one_call(sampler):
     assert len(np.unique(blocks[:, 1])) == 30
 
 
+def test_a_method_of_a_subclass_is_called(sampler):
+    class Sevens(FlowFMSampler):
+        def impute(self, X, *, random_state=None):
+            return np.full_like(X, 7)
+
+    own = Sevens(FrozenEstimator(sampler.transformer_)).fit(table(60))
+    assert (np.concatenate(list(stream(own.impute, [table(3)]))) == 7).all()
+
+
 def test_draws_from_a_flow_are_those_of_one_call(model):
     sampler = FlowFMSampler(FrozenEstimator(model), quality=2, random_state=0)
     sampler.fit(table(60))  # one class, of enough rows for a flow

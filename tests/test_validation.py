@@ -665,6 +665,27 @@ def test_what_varies_later_does_so_in_its_own_unit(windows, unit):
     assert ratio.max() < 3
 
 
+def test_a_sensor_at_rest_does_not_set_the_unit_of_what_comes():
+    first, rest, later = np.random.default_rng(0).normal(size=(3, 64, 3))
+    first[:, 1], rest[:, 1], later[:, 1] = 0.0, 5 + 1e-3 * rest[:, 1], 5 + later[:, 1]
+    model = FlowFMTransformer(random_state=0)
+    for X in (first, rest, *[later] * 6):
+        model.partial_fit(X)
+    assert model.history_.train_flow.iloc[-1] < 5
+
+
+def test_levels_of_what_wakes_late_are_seen():
+    """Rows may come sorted, so the first thousands may say nothing of it."""
+    rng = np.random.default_rng(0)
+    first, later = rng.normal(size=(60, 2, 8)), rng.normal(size=(4400, 2, 8))
+    first[:, 1], later[:4200, 1] = 0.0, 0.0
+    later[4200:, 1] += 5 * rng.normal(size=(200, 1))
+    model = FlowFMTransformer(max_steps=1, random_state=0).fit(first)
+    model = FlowFMTransformer(max_steps=1, random_state=0).fit(later, init=model)
+    coordinates = model.module_.coordinates
+    assert (coordinates.highest - coordinates.lowest)[1, 0] > 1
+
+
 @pytest.mark.parametrize("of_fit", [True, False])
 def test_a_missing_category_is_missing(of_fit):
     """numpy makes a number of it, where other columns are numbers of its own."""

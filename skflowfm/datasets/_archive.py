@@ -76,14 +76,19 @@ def archives(folder):
 
 def files_below(folder):
     """Yield the files in a folder and below, through links, each folder once."""
-    seen = set()
+    root = os.path.realpath(folder)
     for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link to a folder above
-            folders.clear()
-            continue
-        seen.add(real)
+        # a link to a folder that is read anyway, or to one above
+        folders[:] = [name for name in folders if not is_back(Path(place, name), root)]
         yield from (p for name in names if (p := Path(place, name)).is_file())
+
+
+def is_back(path, root):
+    """Return whether a link leads into ``root`` or above it."""
+    if not path.is_symlink():
+        return False
+    real = os.path.realpath(path)
+    return os.path.commonpath([real, root]) in (real, root)
 
 
 def _walk(folder, inner):

@@ -64,7 +64,7 @@ def check_rows(X, name, *, like=None, min_rows=2, windows=False):
 
 def reject_categories(X):
     """Raise on a frame with columns of categories, which have no distances."""
-    if not hasattr(X, "columns"):
+    if not (hasattr(X, "columns") and hasattr(X, "dtypes")):
         return
     for column, dtype in zip(X.columns, X.dtypes, strict=True):
         if str(dtype) == "category":

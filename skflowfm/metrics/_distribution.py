@@ -15,7 +15,7 @@ from skflowfm.metrics._result import CoverageResult, MetricResult, PermutationRe
 
 N_BOOTSTRAP = 200
 MAX_ROWS = 2000
-N_HALVES = 50
+N_HALVES = 20
 MOST = 1.0, 1.0, np.inf, 1.0  # of precision, recall, density and coverage
 
 
@@ -37,7 +37,8 @@ def frechet_distance(X_real, X_synthetic, *, embedding=None, random_state=None):
     embedding : transformer or callable, default=None
         A fitted transformer, such as :class:`~skflowfm.FlowFMTransformer`, or a
         function from rows to (n, n_features). None is fixed statistics of a window (the
-        columns of a table), standardised by the real rows. The choice moves the number
+        columns of a table), standardised by the real rows. A function gets an array, a
+        transformer that was fitted on a frame gets frames. The choice moves the number
         more than the generator does [2]_, and the generator's own encoder flatters it:
         report None as well.
     random_state : None, int, Generator or RandomState, default=None
@@ -165,7 +166,7 @@ def precision_recall(
     embedding : transformer or callable, default=None
         As in :func:`frechet_distance`.
     random_state : None, int, Generator or RandomState, default=None
-        For the halves and the bootstrap.
+        For the halves.
 
     Returns
     -------
@@ -173,7 +174,8 @@ def precision_recall(
         ``precision``, ``recall``, ``density`` and ``coverage``, each with `value` (half
         of the real rows against synthetic ones), `floor` (against the other half; here
         the best to be hoped for) and `interval` (twice the spread that `value` has over
-        50 random halves of both sides, neighbourhoods anew in each).
+        20 random halves of both sides, neighbourhoods anew in each; None of fewer than
+        ``2 (n_neighbors + 1)`` rows a side).
 
     Raises
     ------
@@ -211,10 +213,15 @@ def precision_recall(
     distances = _distances(first, synthetic)
     values = _neighbourhood_shares(*distances, n_neighbors)
     floors = _neighbourhood_shares(*_distances(first, second), n_neighbors)
-    spread = _spread_of_halves(*distances, n_neighbors, rng)
+    if len(first) < 2 * (n_neighbors + 1):
+        spread = [None] * len(values)
+    else:
+        spread = _spread_of_halves(*distances, n_neighbors, rng)
     results = []
     for value, floor, s, most in zip(values, floors, spread, MOST, strict=True):
-        interval = max(value - 1.96 * s, 0.0), min(value + 1.96 * s, most)
+        interval = None
+        if s is not None:
+            interval = max(value - 1.96 * s, 0.0), min(value + 1.96 * s, most)
         results.append(MetricResult(value, floor, interval))
     return CoverageResult(*results)
 
@@ -229,7 +236,8 @@ def _three_samples(X_real, X_synthetic, embedding, random_state):
     order = rng.permutation(len(X_real))
     size = min(len(X_real) // 2, len(X_synthetic), MAX_ROWS)
     drawn = rng.permutation(len(X_synthetic))[:size]
-    if all(hasattr(X, "iloc") for X in frames):
+    named = hasattr(embedding, "feature_names_in_")
+    if named and all(hasattr(X, "iloc") for X in frames):
         frames = frames[0], frames[1].iloc[drawn]
     else:
         frames = None
@@ -301,7 +309,7 @@ def _spread_of_halves(between, among_real, among_other, k, rng):
     what it estimates; a bootstrap would put copies into the neighbourhoods.
     """
     n = len(among_real)
-    size = max(n // 2, k + 1)
+    size = n // 2
     shares = []
     for _ in range(N_HALVES):
         real, other = (rng.permutation(n)[:size] for _ in range(2))
@@ -311,4 +319,4 @@ def _spread_of_halves(between, among_real, among_other, k, rng):
             among_other[np.ix_(other, other)],
         )
         shares.append(_neighbourhood_shares(*part, k))
-    return np.std(shares, axis=0) * np.sqrt(size / max(n - size, 1))
+    return (np.std(shares, axis=0) * np.sqrt(size / (n - size))).tolist()

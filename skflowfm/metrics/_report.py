@@ -26,8 +26,8 @@ NOTE = "None of this is a privacy guarantee: rows that pass may still reveal peo
 NO_TEST_LABELS = "Without y_test: usefulness is not measured."
 NO_TEST = "Without X_test: usefulness and copies are not measured."
 NO_P_VALUE = (
-    "Rows of one person are not independent: no p-value, and intervals other than the "
-    "AUC's are too narrow."
+    "Rows of one person are not independent: there is no p-value, and of the intervals "
+    "only the AUC's allows for it."
 )
 WIDTH = 38
 

@@ -83,18 +83,19 @@ class Standardise(nn.Module):
         """Return drawn rows in the user's units: what was constant is so exactly."""
         return x * self.spread + self.mean
 
-    def wake(self, mean: Tensor, spread: Tensor) -> Tensor:
+    def wake(self, mean: Tensor, spread: Tensor, few: bool = False) -> Tensor:
         """Let vary what was constant, where these moments of new rows say it does.
 
-        Nothing was learned of its scale, so it gets theirs; what is constant again, but
-        at another value, the distance between both. Returns which channels or columns
-        these are.
+        Nothing was learned of its scale, so it gets theirs. Where they are constant
+        again, or ``few`` that may vary more later, it is the distance from the old
+        constant, if that is more. Returns which channels or columns these are.
         """
         mean, spread = mean.to(self.mean.device), spread.to(self.mean.device)
         distance = (mean - self.mean).abs()
         moved = distance > 1e-6 * self.mean.abs()
         awake = (self.spread == 0) & ((spread > 0) | moved)
-        scale = torch.where(spread > 0, spread, distance)
+        scale = torch.maximum(spread, distance)
+        scale = scale if few else torch.where(spread > 0, spread, scale)
         self.mean.copy_(torch.where(awake & (spread > 0), mean, self.mean))
         self.scale.copy_(torch.where(awake, scale, self.scale))
         self.spread.copy_(torch.where(awake, scale, self.spread))

@@ -234,20 +234,27 @@ def known_structure(module) -> dict:
         arguments[key] = list(value) if isinstance(value, tuple) else value
     structure = {"kind": name, "arguments": arguments}
     if name != "JointModel" and not alike(module, build(structure, None)):
-        raise Unknown(f"a module {name} whose layers were changed")
+        raise Unknown(f"a module {name} whose layers were changed or have hooks")
     return structure
 
 
-HOOKS = "_forward_hooks", "_forward_pre_hooks"
+CHANGES = (
+    "forward",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
 
 
 def alike(a: nn.Module, b: nn.Module) -> bool:
     """Return whether two modules have the same layers and tensors of the same kind.
 
-    What hooks do to a layer is not seen in either, so there must be none.
+    What hooks, or a ``forward`` of its own, do to a layer is not seen in either, so
+    there must be none.
     """
-    hooked = any(getattr(m, name) for m in a.modules() for name in HOOKS)
-    return not hooked and repr(a) == repr(b) and layout(a) == layout(b)
+    changed = any(vars(m).get(name) for m in a.modules() for name in CHANGES)
+    return not changed and repr(a) == repr(b) and layout(a) == layout(b)
 
 
 def layout_of(tensors: dict) -> dict:

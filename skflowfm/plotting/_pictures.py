@@ -279,9 +279,8 @@ def _labels(*sides):
     """Return the sorted labels of all sides; [None] where there are none."""
     if sides[0] is None:
         return [None]
-    kinds = {"text" if side.dtype.kind in "US" else "other" for side in sides}
     try:
-        if len(kinds) > 1:
+        if len({isinstance(label, str) for side in sides for label in side}) > 1:
             raise TypeError("texts beside others")
         return np.unique(np.concatenate(sides)).tolist()
     except TypeError as error:
