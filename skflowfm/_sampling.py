@@ -218,6 +218,8 @@ class Sampling:
     def _drawn_blocks(self, parts, seed):
         first, earlier = 0, torch.zeros(len(self._density.rows), dtype=torch.long)
         for part in parts:
+            if not len(part):  # nothing was asked for
+                return
             yield self._draw(part, seed, first, earlier)
             first += len(part)
             earlier = earlier + torch.bincount(part, minlength=len(earlier))
