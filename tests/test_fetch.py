@@ -548,6 +548,10 @@ def test_folders_may_be_links(tmp_path):
     path = "proband5/data/acc_jumping_csv/acc_jumping_forearm.csv"
     write(tmp_path / "disk", {path: realworld_csv(11)})
     (tmp_path / "disk" / "up").symlink_to(tmp_path / "disk")
+    for one, other in (("a", "b"), ("b", "a")):  # each leads to the other
+        (tmp_path / one).mkdir()
+        (tmp_path / one / "on").symlink_to(tmp_path / other)
+    (tmp_path / "disk" / "round").symlink_to(tmp_path / "a")
     (tmp_path / "realworld").mkdir()
     (tmp_path / "realworld" / "realworld2016_dataset").symlink_to(tmp_path / "disk")
     data = fetched("realworld", tmp_path)

@@ -75,20 +75,17 @@ def archives(folder):
 
 
 def files_below(folder):
-    """Yield the files in a folder and below, through links, each folder once."""
-    root = os.path.realpath(folder)
-    for place, folders, names in os.walk(folder, followlinks=True):
-        # a link to a folder that is read anyway, or to one above
-        folders[:] = [name for name in folders if not is_back(Path(place, name), root)]
-        yield from (p for name in names if (p := Path(place, name)).is_file())
-
-
-def is_back(path, root):
-    """Return whether a link leads into ``root`` or above it."""
-    if not path.is_symlink():
-        return False
-    real = os.path.realpath(path)
-    return os.path.commonpath([real, root]) in (real, root)
+    """Yield the files in a folder and below, each folder once, those of links last."""
+    seen, starts = set(), [folder]
+    for start in starts:  # which grows
+        for place, folders, names in os.walk(start):
+            real = os.path.realpath(place)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            starts += sorted(p for f in folders if (p := Path(place, f)).is_symlink())
+            yield from (p for name in names if (p := Path(place, name)).is_file())
 
 
 def _walk(folder, inner):

@@ -22,7 +22,7 @@ def spectral_power(X):
 
     The mean of each window and channel is removed, a Hann window applied, and the
     power divided by the energy of that window: white noise of variance s**2 has
-    expected power s**2, but at the lowest frequency, which loses a fifth with the mean.
+    expected power s**2, but less at the lowest frequency, of which the mean is a part.
     The zero frequency is left out.
 
     Parameters
