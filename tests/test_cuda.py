@@ -4,21 +4,27 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import SVC
 
 import skflowfm
 from skflowfm import (
+    AugmentedClassifier,
     FlowFMClassifier,
     FlowFMRegressor,
     FlowFMSampler,
     FlowFMTransformer,
+    stream,
 )
 from skflowfm._training import batch_size
 from skflowfm.datasets import make_wearable
@@ -62,6 +68,13 @@ def on(device, model):
     return pickle.loads(pickle.dumps(model))
 
 
+def on_cpu(sampler):
+    """Return a copy of a fitted sampler that draws on the CPU."""
+    slow = pickle.loads(pickle.dumps(sampler))
+    slow.transformer_ = on("cpu", slow.transformer_)
+    return slow
+
+
 def assert_close(actual, desired, share=1e-3):
     """Compare within ``share`` of the largest size in each column."""
     assert np.shape(actual) == np.shape(desired)
@@ -98,11 +111,40 @@ def test_features_of_windows_are_those_of_the_cpu():
     assert ((fast - slow).abs() < 1e-5).float().mean() > 0.995
 
 
+@pytest.mark.uses_global_rng
 def test_an_encoder_that_is_there_is_taken(data):
     n_values = data[0][0].size
     encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(n_values, 3))
     model = FlowFMTransformer(encoder=encoder.cuda(), max_steps=5, random_state=0)
     assert np.isfinite(model.fit(data[0]).transform(data[0])).all()
+
+
+@pytest.mark.uses_global_rng
+def test_an_encoder_of_convolutions_is_trained_the_same_again_and_draws():
+    X, y = rows_of("windows")
+    encoder = torch.nn.Sequential(
+        torch.nn.Conv1d(3, 8, 9, stride=4),
+        torch.nn.GELU(),
+        torch.nn.AdaptiveAvgPool1d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 4),
+    )
+    model = FlowFMTransformer(encoder=encoder, max_steps=20, random_state=0)
+    Z = [model.fit(X).transform(X) for _ in range(2)]
+    np.testing.assert_array_equal(*Z)
+    sampler = FlowFMSampler(FrozenEstimator(model), random_state=0).fit(X, y)
+    assert_close(sampler.sample(50), on_cpu(sampler).sample(50), 5e-3)
+
+
+def test_views_of_ones_own_are_made_on_the_device(data):
+    def louder(x, generator):
+        by = torch.rand(len(x), generator=generator, device=x.device)
+        return x * (1 + by.reshape(-1, *[1] * (x.ndim - 1)))
+
+    model = FlowFMTransformer(4, max_steps=5, views=louder, random_state=0)
+    assert np.isfinite(model.fit(data[0]).transform(data[0])).all()
+    with pytest.raises(ValueError, match="views must return tensors on the device"):
+        model.set_params(views=lambda x, generator: x.cpu()).fit(data[0])
 
 
 def test_training_lowers_the_loss_as_far_as_on_the_cpu(fitted, data):
@@ -137,9 +179,18 @@ def sampler(fitted, kind):
 
 
 def test_the_cpu_draws_the_same_rows(sampler):
-    slow = pickle.loads(pickle.dumps(sampler))
-    slow.transformer_ = on("cpu", slow.transformer_)
-    assert_close(sampler.sample(50), slow.sample(50), 5e-3)
+    assert_close(sampler.sample(50), on_cpu(sampler).sample(50), 5e-3)
+
+
+def test_the_cpu_fills_gaps_alike_in_all_blocks(sampler, data):
+    X = np.resize(data[0], (1200, *data[0].shape[1:])).copy()
+    X[:, 1] = np.nan
+    assert_close(sampler.impute(X), on_cpu(sampler).impute(X), 5e-3)
+
+
+def test_streams_are_those_of_sample(sampler):
+    rows = np.concatenate(list(stream(sampler.sample, 1500)))
+    np.testing.assert_array_equal(rows, sampler.sample(1500))
 
 
 def test_draws_are_prefix_stable(sampler):
@@ -177,6 +228,15 @@ def test_regressors_learn(fitted, data):
     assert model.fit(X[::2], target[::2]).score(X[1::2], target[1::2]) > 0.2
 
 
+def test_augmentation_chooses_an_amount(sampler, data):
+    X, y = data
+    model = AugmentedClassifier(SVC(random_state=0), sampler, cv=2, random_state=0)
+    if X.ndim == 3:
+        flat = FunctionTransformer(lambda X: X.reshape(len(X), -1))
+        model.set_params(classifier=make_pipeline(flat, SVC(random_state=0)))
+    assert model.fit(X, y).score(X, y) > 0.3
+
+
 def elsewhere(model, X, method, folder):
     """Return what a process that sees no CUDA device says of ``X``."""
     model.save(folder / "model")
@@ -198,6 +258,69 @@ def test_a_saved_model_says_the_same_where_there_is_no_device(fitted, data, tmp_
     assert_close(there, fitted.transform(data[0]))
     again = skflowfm.load(tmp_path / "model")
     np.testing.assert_array_equal(again.transform(data[0]), fitted.transform(data[0]))
+
+
+def test_channels_that_were_constant_wake_on_the_device(data):
+    X, _ = data
+    still = X.copy()
+    still[:, 0] = 0
+    model = FlowFMTransformer(4, max_steps=20, random_state=0).fit(still)
+    once = model.transform(X)
+    assert_close(on("cpu", model).transform(X), once)
+    sleeping = model.module_.standardise.spread.clone()
+    model = FlowFMTransformer(4, max_steps=20, random_state=0).fit(X, init=model)
+    assert (sleeping == 0).any()
+    assert (model.module_.standardise.spread > 0).all()
+    assert_close(on("cpu", model).transform(X), model.transform(X))
+
+
+def test_tensors_on_the_device_are_rows_like_others(fitted, sampler, data):
+    X, y = data
+    tensor = torch.from_numpy(X).cuda()
+    np.testing.assert_array_equal(fitted.transform(tensor), fitted.transform(X))
+    labels = torch.from_numpy(np.unique(y, return_inverse=True)[1]).cuda()
+    model = FlowFMClassifier(FrozenEstimator(fitted), strategy="head")
+    assert model.fit(tensor, labels).score(tensor, labels) > 0.4
+
+
+def test_training_goes_on_with_windows_of_another_length():
+    X, _ = rows_of("windows")
+    model = FlowFMTransformer(8, max_steps=10, random_state=0)
+    model = FlowFMTransformer(max_steps=10).fit(X[:, :, :45], init=model.fit(X))
+    Z = model.transform(X[:, :, :45])
+    assert_close(on("cpu", model).transform(X[:, :, :45]), Z)
+
+
+def test_columns_of_all_kinds_are_learned_and_drawn(data):
+    X, y = data
+    frame = pd.DataFrame(X.reshape(len(X), -1)[:, :4]).add_prefix("x")
+    frame["kind"] = pd.Categorical(y)
+    frame["count"] = np.arange(len(X)) % 5
+    model = FlowFMTransformer(4, max_steps=20, random_state=0)
+    sampler = FlowFMSampler(model, random_state=0).fit(frame)
+    drawn = sampler.sample(30)
+    pd.testing.assert_series_equal(drawn.dtypes, frame.dtypes)
+    assert set(drawn["kind"]) <= set(y)
+
+
+def test_torch_set_to_the_device_is_refused(fitted, data):
+    with torch.device("cuda"), pytest.raises(RuntimeError, match="default_device"):
+        fitted.transform(data[0])
+    with torch.autocast("cuda"), pytest.raises(RuntimeError, match="autocast"):
+        fitted.transform(data[0])
+
+
+def test_models_learn_in_threads_as_alone(fitted, data):
+    def fit(_):
+        return FlowFMTransformer(8, max_steps=60, random_state=0).fit(data[0])
+
+    with ThreadPoolExecutor(2) as threads:
+        models = list(threads.map(fit, range(2)))
+    for model in models:
+        np.testing.assert_array_equal(
+            model.transform(data[0]), fitted.transform(data[0])
+        )
+    assert not torch.backends.cudnn.deterministic
 
 
 def test_training_goes_on(fitted, data):
