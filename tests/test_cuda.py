@@ -283,6 +283,7 @@ def test_tensors_on_the_device_are_rows_like_others(fitted, sampler, data):
     assert model.fit(tensor, labels).score(tensor, labels) > 0.4
 
 
+@pytest.mark.filterwarnings("ignore:fit goes on with windows of 45 time steps")
 def test_training_goes_on_with_windows_of_another_length():
     X, _ = rows_of("windows")
     model = FlowFMTransformer(8, max_steps=10, random_state=0)
