@@ -176,7 +176,7 @@ def check_number(
 
 def check_length(name: str, values, n: int) -> np.ndarray:
     """Return ``values`` as a 1-D array of length ``n``, or raise."""
-    values = np.asarray(values)
+    values = np.asarray(off_torch(values))
     if values.shape != (n,):
         raise ValueError(
             f"{name} must have one entry per row of X, shape ({n},), got shape "

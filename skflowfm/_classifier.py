@@ -16,6 +16,7 @@ from ._checks import (
     check_length,
     check_number,
     check_present,
+    off_torch,
     seed_of,
 )
 from ._finetuning import (
@@ -280,7 +281,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         """
         self._check_parameters()
         check_number("C", self.C, 1e-30)
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(off_torch(y), warn=True)
         check_present("y", y)
         rows = check_rows(self, X, reset=True, min_rows=2)
         check_length("y", y, len(rows))

@@ -19,6 +19,7 @@ WORDS = ("minority", "not minority", "not majority", "all", "auto")
 def check_labels(y):
     """Return ``y`` as a Series or 1-D array of class labels, or raise."""
     reject_masked("y", y)
+    y = off_torch(y)
     if isinstance(y, pd.Series):
         column = y.to_numpy()
     else:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from ._checks import check_count, check_number, seed_of
+from ._checks import check_count, check_number, off_torch, seed_of
 from ._generation import ROWS_AT_A_TIME, decode, represent
 from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
 from ._resampling import as_container, check_new_counts, codes_of, labels_of, rows_like
@@ -67,7 +67,7 @@ class Sampling:
             self._check_labelled("y")
             if np.ndim(y) == 0:
                 y = np.repeat(np.asarray([y]), n_samples)
-            return self._draw(codes_of(column_or_1d(y), self.classes_), seed)
+            return self._draw(codes_of(column_or_1d(off_torch(y)), self.classes_), seed)
         return self._draw(self._density.draw_codes(n_samples, seed), seed)
 
     def sample_like(self, X, *, diversity=0.0, random_state=None):
@@ -209,7 +209,7 @@ class Sampling:
         size = ROWS_AT_A_TIME
         if np.ndim(wanted):
             self._check_labelled("y")
-            codes = codes_of(column_or_1d(wanted), self.classes_)
+            codes = codes_of(column_or_1d(off_torch(wanted)), self.classes_)
         else:
             check_count("n_samples", wanted, optional=False)
             codes = self._density.draw_codes(wanted, seed)

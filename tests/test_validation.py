@@ -22,11 +22,12 @@ from skflowfm import (
     FlowFMSampler,
     FlowFMTransformer,
     load,
+    make_synthetic,
     stream,
 )
 from skflowfm._checks import seed_of
 from skflowfm._validation import Rows
-from skflowfm.metrics import c2st_auc
+from skflowfm.metrics import c2st_auc, train_on_synthetic
 
 
 @pytest.fixture(scope="module")
@@ -431,6 +432,57 @@ def test_tensors_are_read_whatever_they_are_for(table):
     X = torch.from_numpy(table).requires_grad_()
     np.testing.assert_array_equal(transformer().fit(X).transform(X), expected)
     assert transformer().fit(X.detach().bfloat16()).n_steps_ == 1
+
+
+class OnDevice(torch.Tensor):
+    """Numbers that numpy cannot read where they are."""
+
+    def __array__(self, dtype=None):
+        raise TypeError("can't convert device type tensor to numpy")
+
+
+def test_labels_and_groups_may_be_tensors_on_a_device(table):
+    y, groups = np.repeat([0, 1], 20), np.tile([0, 1, 2, 3], 10)
+    there = {"y": y, "groups": groups}
+    away = {k: torch.from_numpy(v).as_subclass(OnDevice) for k, v in there.items()}
+    calls = (
+        lambda y, groups: (
+            FlowFMClassifier(transformer(), strategy="head")
+            .fit(table, y, groups=groups)
+            .predict_proba(table)
+        ),
+        lambda y, groups: (
+            FlowFMRegressor(transformer(), strategy="head")
+            .fit(table, y, groups=groups)
+            .predict(table)
+        ),
+        lambda y, groups: transformer().fit(table, groups=groups).transform(table),
+        lambda y, groups: sampler().fit(table, y, groups=groups).sample(y=y[:5]),
+        lambda y, groups: np.concatenate(
+            list(stream(sampler().fit(table, y).sample, y[:5]))
+        ),
+        lambda y, groups: sampler().fit_resample(table[:30], y[:30])[1],
+        lambda y, groups: (
+            AugmentedClassifier(LogisticRegression(), sampler(), amount=[1], cv=2)
+            .fit(table, y, groups=groups)
+            .predict_proba(table)
+        ),
+        lambda y, groups: make_synthetic(table, y, n_samples=4, sampler=sampler())[1],
+        lambda y, groups: (
+            c2st_auc(
+                table,
+                table,
+                groups_real=groups,
+                groups_synthetic=groups,
+                random_state=0,
+            ).value
+        ),
+        lambda y, groups: (
+            train_on_synthetic(table, y, table, y, random_state=0).logistic.synthetic
+        ),
+    )
+    for call in calls:
+        np.testing.assert_array_equal(call(**away), call(**there))
 
 
 @pytest.mark.parametrize("values", [["1", "2"], ["a", "b"], ["a", 2]])

@@ -76,7 +76,7 @@ def reject_categories(X):
 
 def check_length(values, name, X, X_name):
     """Return `values` as a 1-D array with one entry per row of `X`."""
-    values = np.asarray(values)
+    values = np.asarray(off_torch(values))
     if values.shape != (len(X),):
         raise ValueError(
             f"{name} must have one entry per row of {X_name}, shape ({len(X)},), "
