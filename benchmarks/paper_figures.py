@@ -82,7 +82,8 @@ def draw_recognition(rows, path):
     """One pair of bars for each data set and way of reading."""
     from matplotlib.figure import Figure
 
-    found = rows[(rows.metric == "subject_macro_f1") & (rows.protocol == PROTOCOLS[0])]
+    of_a_person = rows.metric.str.startswith("macro_f1[")
+    found = rows[of_a_person & (rows.protocol == PROTOCOLS[0])]
     table = found.pivot_table("value", "dataset", "method", sort=False)
     methods = [m for m in (*PRETEXT, *FLOW) if m in table]
     table.index = table.index.str.replace("[", "\n[").str.replace("_", " ")
