@@ -5,6 +5,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -18,6 +19,7 @@ from ._checks import (
     off_torch,
     seed_of,
 )
+from ._classifier import FlowFMClassifier, is_labelled
 from ._columns import as_codes
 from ._resampling import (
     as_container,
@@ -25,6 +27,7 @@ from ._resampling import (
     check_new_counts,
     class_counts,
     codes_of,
+    exact_constants,
     labels_like,
     rows_like,
     rows_to_add,
@@ -122,11 +125,24 @@ def make_synthetic(
     X = as_container(X)
     if y is None:
         n_new = len(X) if wanted is None else wanted
-        return rows_like(sampler.sample(n_new, random_state=seed), X)
+        X_new = sampler.sample(n_new, random_state=seed)
+        return exact_constants(rows_like(X_new, X), X)
     wanted = {c: n for c, n in wanted.items() if n}
     codes_of(np.array(list(wanted), dtype=np.asarray(y).dtype), sampler.classes_)
     X_new, y_new = sampler.sample(class_counts=wanted, random_state=seed)
-    return rows_like(X_new, X), labels_like(y_new, y)
+    return exact_constants(rows_like(X_new, X), X), labels_like(y_new, y)
+
+
+def check_all_labelled(classifier, y) -> None:
+    """Raise if -1 is no label to the classifier, since here it is a class."""
+    last = classifier.steps[-1][1] if isinstance(classifier, Pipeline) else classifier
+    if isinstance(last, FlowFMClassifier) and not is_labelled(np.asarray(y)).all():
+        raise ValueError(
+            "y must have a label for each row, got -1, by which FlowFMClassifier means "
+            "that there is none and FlowFMSampler a class of its own. Pass the "
+            "labelled rows, and all rows to the fit of the transformer, which then is "
+            "given as FrozenEstimator(transformer)."
+        )
 
 
 def ready_sampler(sampler, X, y, random_state):
@@ -271,7 +287,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         X : array-like or DataFrame
             Windows or table rows.
         y : array-like of shape (n,)
-            Class labels.
+            Class labels; -1 is one of them.
         groups : array-like of shape (n,), default=None
             Subject of each row: amounts are compared on held-out subjects.
 
@@ -299,6 +315,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
                 f"got {sampler!r}. Freeze its transformer instead: "
                 "FlowFMSampler(FrozenEstimator(transformer))."
             )
+        check_all_labelled(classifier, y)
         rows = check_rows(self, as_codes(X), reset=True)
         if self.classifier is None and rows.is_windows:
             raise TypeError(
@@ -347,7 +364,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         -------
         labels : ndarray of shape (n,)
         """
-        return self._checked(X).predict(X)
+        classifier, X = self._checked(X)
+        return classifier.predict(X)
 
     @available_if(_classifier_has("predict_proba"))
     def predict_proba(self, X):
@@ -362,7 +380,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         probabilities : ndarray of shape (n, n_classes)
             In the order of ``classes_``.
         """
-        return self._checked(X).predict_proba(X)
+        classifier, X = self._checked(X)
+        return classifier.predict_proba(X)
 
     @available_if(_classifier_has("decision_function"))
     def decision_function(self, X):
@@ -376,12 +395,14 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         -------
         decisions : ndarray of shape (n,) or (n, n_classes)
         """
-        return self._checked(X).decision_function(X)
+        classifier, X = self._checked(X)
+        return classifier.decision_function(X)
 
     def _checked(self, X):
         check_is_fitted(self)
+        X = off_torch(X)
         check_rows(self, as_codes(X), reset=False)
-        return self.classifier_
+        return self.classifier_, X
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

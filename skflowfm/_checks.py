@@ -34,6 +34,12 @@ def forget(estimator, names) -> None:
         vars(estimator).pop(name, None)
 
 
+def reject_none(y) -> None:
+    """Raise if there is no ``y`` where one is needed."""
+    if y is None:
+        raise ValueError("fit requires y to be passed, but the target y is None.")
+
+
 def off_torch(X):
     """Return a tensor of torch as an array, wherever it is; others as they are."""
     if not (hasattr(X, "detach") and hasattr(X, "cpu")):
@@ -218,7 +224,7 @@ def seed_of(random_state) -> int:
     therefore stays where it is.
     """
     if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0]) >> 1
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(0, 2**63 - 1, dtype=np.int64))
     if isinstance(random_state, np.random.Generator):

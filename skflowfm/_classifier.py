@@ -17,6 +17,7 @@ from ._checks import (
     check_number,
     check_present,
     off_torch,
+    reject_none,
     seed_of,
 )
 from ._finetuning import (
@@ -281,6 +282,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         """
         self._check_parameters()
         check_number("C", self.C, 1e-30)
+        reject_none(y)
         y = column_or_1d(off_torch(y), warn=True)
         check_present("y", y)
         rows = check_rows(self, X, reset=True, min_rows=2)

@@ -70,8 +70,14 @@ class Columns:
         low, high = bounds
         if np.any(self.whole):
             upwards, downwards = np.ceil(low), np.floor(high)
-            whole = self.whole & (upwards <= downwards)
-            low, high = np.where(whole, upwards, low), np.where(whole, downwards, high)
+            if np.any(self.whole & (upwards > downwards)):
+                raise ValueError(
+                    "bounds must leave a whole number where the values of fit are "
+                    f"whole, got low={np.ravel(low).tolist()} and high="
+                    f"{np.ravel(high).tolist()}. Widen them, or pass X as floats."
+                )
+            low = np.where(self.whole, upwards, low)
+            high = np.where(self.whole, downwards, high)
         if self.categories:
             codes = np.isin(np.arange(self.like.shape[1]), list(self.categories))
             low, high = np.where(codes, -np.inf, low), np.where(codes, np.inf, high)

@@ -6,6 +6,7 @@ writes to its input changes the rows that the loss is about.
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .nets.views import table_view, window_view
 
@@ -29,6 +30,11 @@ def check_module(name, module):
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"{name} must be an instance of torch.nn.Module or None, got {module!r}."
+        )
+    if any(is_lazy(part) for part in module.parameters()):
+        raise ValueError(
+            f"{name} must have weights, got layers that make theirs at the first row "
+            "they see. Pass a row through it before."
         )
     for layer in module.modules():
         if drops(layer):

@@ -12,6 +12,7 @@ from ._checks import (
     off_torch,
     reject_dates,
     reject_masked,
+    reject_none,
     seed_of,
 )
 from ._classifier import FineTuned
@@ -136,6 +137,7 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
             For bad parameters and data.
         """
         self._check_parameters()
+        reject_none(y)
         y = off_torch(y)
         reject_masked("y", y)
         reject_dates(y, "y")

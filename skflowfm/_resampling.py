@@ -10,7 +10,13 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from ._checks import check_length, check_present, off_torch, reject_masked
+from ._checks import (
+    check_length,
+    check_present,
+    off_torch,
+    reject_masked,
+    reject_none,
+)
 
 RESAMPLED = "n_synthetic_", "is_synthetic_", "parent_indices_"
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
@@ -18,6 +24,7 @@ WORDS = ("minority", "not minority", "not majority", "all", "auto")
 
 def check_labels(y):
     """Return ``y`` as a Series or 1-D array of class labels, or raise."""
+    reject_none(y)
     reject_masked("y", y)
     y = off_torch(y)
     if isinstance(y, pd.Series):
@@ -243,10 +250,34 @@ def append_rows(old, new):
     return np.concatenate([old, np.asarray(new, dtype=old.dtype)])
 
 
+def exact_constants(new, X):
+    """Return rows like ``X`` in which what never changes in it is as exact as there.
+
+    The model has it in float32, which holds neither 20240101 nor 52.520008.
+    """
+    if isinstance(X, pd.DataFrame):
+        for k, dtype in enumerate(X.dtypes):
+            if pd.api.types.is_numeric_dtype(dtype) and X.iloc[:, k].nunique() == 1:
+                exact = X.iloc[:1, k].repeat(len(new)).array
+                if as_in_float32(new.iloc[:, k], exact).all():
+                    new.isetitem(k, exact)
+        return new
+    X = np.asarray(X)
+    axes = (0, *range(2, X.ndim))
+    low, high = X.min(axis=axes, keepdims=True), X.max(axis=axes, keepdims=True)
+    return np.where((low == high) & as_in_float32(new, low), low, new)
+
+
+def as_in_float32(values, exact):
+    """Return where values are what float32 makes of others, or next to it."""
+    values, exact = np.float64(values), np.float64(exact)
+    return abs(values - exact) <= np.spacing(np.float32(abs(exact)))
+
+
 def enlarged(X, y, X_new, y_new):
     """Return rows and labels followed by new ones, in their containers and dtypes."""
     X = as_container(X)
-    X_all = append_rows(X, rows_like(X_new, X))
+    X_all = append_rows(X, exact_constants(rows_like(X_new, X), X))
     return X_all, append_rows(y, labels_like(y_new, y))
 
 

@@ -12,6 +12,7 @@ from ._onnx import Exportable
 from ._pretrained import fitted_transformer
 from ._resampling import (
     RESAMPLED,
+    as_container,
     check_labels,
     checked_labels,
     codes_of,
@@ -152,7 +153,8 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
                 (n_samples, n_features)
             Rows to learn from.
         y : array-like of shape (n,), default=None
-            Class labels. Without them ``sample`` cannot ask for classes.
+            Class labels, -1 one of them. Without labels ``sample`` cannot ask for
+            classes.
         groups : array-like of shape (n,), default=None
             Passed to the transformer; see :meth:`FlowFMTransformer.fit`. With
             ``X_unlabelled`` of the rows of both, one after the other.
@@ -172,7 +174,7 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
         """
         n_evaluations = check_quality(self.quality, self.solver)
         forget(self, RESAMPLED)
-        self._columns = Columns(X)
+        self._columns = Columns(as_container(X))
         coded = check_rows(self, as_codes(X), reset=True)
         y = checked_labels(y, len(coded))
         n, pool = len(coded), checked_pool(self, X_unlabelled, y)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from ._checks import off_torch
 from ._generation import TRANSFORM_BLOCK
 from ._sampling import Sampling
 
@@ -137,7 +138,7 @@ def whole_blocks(blocks, row_shape):
 
 def own(row):
     """Return a copy of a row, as a reader may use its array again."""
-    values = np.array(row)
+    values = np.array(off_torch(row))
     return pd.Series(values, row.index) if isinstance(row, pd.Series) else values
 
 

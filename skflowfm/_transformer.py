@@ -344,24 +344,24 @@ class FlowFMTransformer(
         check_is_fitted(self)
         return represent(self.module_, check_rows(self, X, reset=False)).numpy()
 
-    def inverse_transform(self, Z):
+    def inverse_transform(self, X):
         """Draw one row for each representation, with eight Euler steps.
 
         The same at each call, place by place; ``FlowFMSampler.sample_like`` has others.
 
         Parameters
         ----------
-        Z : array-like of shape (n, n_components)
-            As returned by ``transform``.
+        X : array-like of shape (n, n_components)
+            Representations, as returned by ``transform``.
 
         Returns
         -------
-        X : ndarray of the shape of the rows of ``fit``, float32
+        rows : ndarray of the shape of the rows of ``fit``, float32
         """
         check_is_fitted(self)
-        z = check_components(self, Z, self.n_components_)
-        X = decode(self.module_, z, self.row_shape_in_, self.seed_, INVERSE_STEPS)
-        return X.numpy()
+        z = check_components(self, X, self.n_components_)
+        rows = decode(self.module_, z, self.row_shape_in_, self.seed_, INVERSE_STEPS)
+        return rows.numpy()
 
     def score_samples(self, X):
         r"""Return how usual each row is: higher is more normal.

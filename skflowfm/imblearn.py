@@ -47,8 +47,7 @@ class FlowFMOverSampler(BaseOverSampler):
 
     Notes
     -----
-    Sparse tables are made dense for the flow and come back sparse. Columns of
-    categories need :class:`~skflowfm.FlowFMSampler` itself.
+    Sparse tables are made dense for the flow and come back sparse.
 
     Examples
     --------

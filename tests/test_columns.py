@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
@@ -181,3 +182,60 @@ def test_sparse_columns_come_back():
     new, _ = sampler.fit_resample(X, np.repeat([0, 1], [40, 20]))
     assert new.dtypes.equals(X.dtypes)
     assert len(new) == 80
+
+
+def tiny_sampler(**parameters):
+    model = FlowFMTransformer(2, max_steps=1, random_state=0)
+    return FlowFMSampler(model, quality=1, random_state=0, **parameters)
+
+
+@pytest.mark.parametrize("bounds", [None, "data"])
+@given(
+    st.floats(-1e9, 1e9, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1),
+    st.integers(-(2**40), 2**40),
+)
+def test_what_never_changes_is_drawn_as_it_is(bounds, number, whole):
+    varied = np.random.default_rng(0).normal(size=12)
+    y = np.repeat([0, 1], [8, 4])
+    X = pd.DataFrame({"number": number, "varied": varied, "whole": whole})
+    drawn = make_synthetic(X, n_samples=3, sampler=tiny_sampler(bounds=bounds))
+    enlarged, _ = tiny_sampler(bounds=bounds).fit_resample(X, y)
+    for frame in (drawn, enlarged):
+        assert frame["number"].unique().tolist() == [number]
+        assert frame["whole"].unique().tolist() == [whole]
+        assert frame["varied"].nunique() == len(frame)
+        pd.testing.assert_series_equal(frame.dtypes, X.dtypes)
+    windows = np.stack([np.full((12, 5), number), varied[:, None] * np.arange(5)], 1)
+    enlarged, _ = tiny_sampler(bounds=bounds).fit_resample(windows, y)
+    assert (enlarged[:, 0] == number).all()
+    assert enlarged[8:, 1].std() > 0
+
+
+def test_a_column_that_varies_elsewhere_is_not_taken_for_constant():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 2))
+    X[:8, 0] = 1.0
+    sampler = tiny_sampler().set_params(sampling_strategy={1: 10})
+    y = np.repeat([0, 1], 4)
+    enlarged, _ = sampler.fit_resample(X[:8], y, X_unlabelled=X[8:])
+    assert len(np.unique(enlarged[8:, 0])) > 1
+
+
+@pytest.mark.parametrize("given_as", [np.ndarray.tolist, torch.tensor])
+def test_whole_numbers_are_whole_however_they_come(given_as):
+    X = np.random.default_rng(0).integers(0, 5, (60, 3))
+    holed = X.astype(float)
+    holed[0, 0] = np.nan
+    one, other = (
+        tiny_sampler(bounds=(0.5, 3.5)).fit(rows) for rows in (X, given_as(X))
+    )
+    np.testing.assert_array_equal(one.impute(holed), other.impute(holed))
+    np.testing.assert_array_equal(one.sample(50), other.sample(50))
+    assert one.sample(50).min() >= 1
+
+
+def test_bounds_without_a_whole_number_are_refused():
+    X = np.random.default_rng(0).integers(0, 5, (60, 3))
+    with pytest.raises(ValueError, match="bounds must leave a whole number"):
+        tiny_sampler(bounds=(0.2, 0.8)).fit(X)
+    tiny_sampler(bounds=(0.2, 0.8)).fit(X.astype(float))

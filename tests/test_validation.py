@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skflowfm import (
     AugmentedClassifier,
@@ -27,6 +29,7 @@ from skflowfm import (
 )
 from skflowfm._checks import seed_of
 from skflowfm._validation import Rows
+from skflowfm.datasets import sliding_windows
 from skflowfm.metrics import c2st_auc, train_on_synthetic
 
 
@@ -483,6 +486,57 @@ def test_labels_and_groups_may_be_tensors_on_a_device(table):
     )
     for call in calls:
         np.testing.assert_array_equal(call(**away), call(**there))
+
+
+def test_tensors_are_read_row_by_row_and_by_what_is_around_a_model(table):
+    y, there = np.repeat([0, 1], 20), torch.from_numpy(table).bfloat16()
+    model = transformer().fit(there)
+    rows = np.concatenate(list(stream(model.transform, iter(there))))
+    np.testing.assert_allclose(rows, model.transform(there), rtol=1e-5, atol=1e-5)
+    augmented = AugmentedClassifier(LogisticRegression(), sampler()).fit(there, y)
+    for method in ("predict", "predict_proba", "decision_function"):
+        of_array = getattr(augmented, method)(there.float().numpy())
+        np.testing.assert_array_equal(getattr(augmented, method)(there), of_array)
+    recording = torch.from_numpy(table)
+    cut = sliding_windows(recording, 10, labels=recording[:, 0] > 0)
+    by_hand = sliding_windows(table, 10, labels=table[:, 0] > 0)
+    np.testing.assert_array_equal(cut.X, by_hand.X)
+    np.testing.assert_array_equal(cut.y, by_hand.y)
+
+
+def test_models_that_need_labels_say_so(table):
+    for make in (
+        FlowFMClassifier,
+        FlowFMRegressor,
+        lambda model: AugmentedClassifier(sampler=FlowFMSampler(model)),
+    ):
+        with pytest.raises(ValueError, match="requires y to be passed"):
+            make(transformer()).fit(table, None)
+
+
+def test_a_label_of_none_is_not_augmented_as_a_class(table):
+    y = np.repeat([0, 1, -1], [10, 10, 20])
+    learner = FlowFMClassifier(transformer())
+    for classifier in (learner, make_pipeline(StandardScaler(), learner)):
+        model = AugmentedClassifier(classifier, sampler())
+        with pytest.raises(ValueError, match="y must have a label for each row, got"):
+            model.fit(table, y)
+    model = AugmentedClassifier(LogisticRegression(), sampler()).fit(table, y)
+    assert model.classes_.tolist() == [-1, 0, 1]
+
+
+def test_layers_without_weights_yet_are_refused(table):
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3))
+    with pytest.raises(ValueError, match="encoder must have weights, got layers that"):
+        transformer(encoder=encoder).fit(table)
+
+
+def test_representations_are_the_X_of_inverse_transform(table):
+    model = transformer().fit(table)
+    Z = model.transform(table)
+    expected = model.inverse_transform(Z)
+    np.testing.assert_array_equal(model.inverse_transform(X=Z), expected)
+    assert "inverse_transform" not in str(model.get_metadata_routing())
 
 
 @pytest.mark.parametrize("values", [["1", "2"], ["a", "b"], ["a", 2]])

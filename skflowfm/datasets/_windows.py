@@ -184,6 +184,7 @@ def _encode(values, name, n_samples):
             values = np.where(mask, np.array("NaT", values.dtype), values)
         elif mask.any():
             values = np.where(mask, None, values.astype(object))
+    values = off_torch(values)
     has_dtype = isinstance(getattr(values, "dtype", None), np.dtype)
     values = np.array(values, dtype=None if has_dtype else object)
     if values.ndim != 1 or len(values) != n_samples:

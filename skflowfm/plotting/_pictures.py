@@ -7,7 +7,7 @@ from textwrap import fill
 import numpy as np
 from sklearn.utils import check_scalar
 
-from skflowfm._checks import check_number, check_present
+from skflowfm._checks import check_number, check_present, off_torch
 
 REAL, SYNTHETIC = "Real", "Synthetic"
 SYNTHETIC_BACKGROUND = "#f6f1e7"
@@ -206,7 +206,7 @@ def _color(k, n):
 
 def _windows(X, y, suffix):
     """Return windows and their labels (None without) as checked arrays."""
-    X = np.asarray(X)
+    X = np.asarray(off_torch(X))
     if X.ndim != 3 or not len(X):
         raise ValueError(
             f"X_{suffix} must be 3-D windows (n_windows, n_channels, n_timesteps), at "
@@ -220,7 +220,7 @@ def _labels_of(rows, y, name):
     """Return the labels of ``rows`` as a checked array, or None."""
     if y is None:
         return None
-    y = np.asarray(y)
+    y = np.asarray(off_torch(y))
     if y.shape != (len(rows),):
         raise ValueError(
             f"{name} must have one entry per row, shape ({len(rows)},), got shape "
@@ -359,7 +359,7 @@ def _channel_handles(n_channels):
 
 def _points(Z, y, name, y_name):
     """Return representations and their labels (None without) as checked arrays."""
-    Z = np.asarray(Z)
+    Z = np.asarray(off_torch(Z))
     if Z.ndim != 2 or len(Z) < 2 or Z.shape[1] < 2:
         raise ValueError(
             f"{name} must be representations (n, n_components), at least two rows and "
