@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 DATA ?= ../shared/data
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-slow lint bench clean
+.PHONY: quickstart test test-slow test-oldest lint bench clean
 
 quickstart: $(INSTALLED)  ## train once, compare, generate; figures in out/
 	$(RUN) examples/quickstart.py
@@ -17,6 +17,11 @@ test: $(INSTALLED)  ## the default suite
 
 test-slow: $(INSTALLED)  ## the heavier tests
 	$(RUN) -m pytest -n 2 -m slow
+
+test-oldest:  ## the default suite with the lowest versions allowed
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip install -q -c constraints.txt -c tests/oldest.txt -e ".[dev,plot]"
+	$(VENV)-oldest/bin/python -m pytest -n 2
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .

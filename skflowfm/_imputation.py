@@ -44,7 +44,7 @@ def numbers_of(X) -> np.ndarray:
             return X.astype(np.float64)  # None becomes NaN
         return X.astype(np.result_type(X.dtype, np.float32), copy=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise TypeError(
             f"X must be numeric, NaN where a value is missing ({error})."
         ) from None
 

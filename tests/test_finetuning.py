@@ -151,7 +151,8 @@ def test_the_head_weighs_classes_as_its_parts_do(data, pretrained, kind, weight)
     if logits.ndim == 2:
         logits = logits - logits.mean(axis=1, keepdims=True)
     known = known_logits(pretrained, X, y, class_weight=weight)
-    np.testing.assert_allclose(logits, known, atol=2e-3)
+    # how far solvers go towards the optimum differs between releases
+    np.testing.assert_allclose(logits, known, atol=2e-2)
 
 
 @pytest.mark.parametrize("n", [5, 400, 3000])

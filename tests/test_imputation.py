@@ -117,6 +117,8 @@ def test_bad_input(windows, table, X):
         windows.impute(np.where(X[:3] == X[0, 0, 0], np.inf, X[:3]))
     with pytest.raises(TypeError, match="X must be numeric"):
         table[0].impute(pd.DataFrame({"a": ["x"], "b": [1.0], "n": [2.0]}))
+    with pytest.raises(TypeError, match="X must be numeric"):
+        table[0].impute(np.array([["x", 1.0, 2.0]], dtype=object))
 
 
 # ------------------------------------------------------------------- what is drawn

@@ -65,7 +65,7 @@ BAD_FIT = [
     ([[[1.0, 2.0]], [[1.0, 2.0, 3.0]]], ValueError, "got a ragged list"),
     (iter([[1.0, 2.0]]), TypeError, "one by one use skflowfm.stream"),
     ([["a", "b"], ["c", "d"]], ValueError, "string"),
-    (scipy.sparse.eye_array(4, format="csr"), TypeError, "Sparse data was passed"),
+    (scipy.sparse.csr_array(np.eye(4)), TypeError, "Sparse data was passed"),
     (
         pd.DataFrame(
             {"x": np.ones(4)}, index=pd.MultiIndex.from_product([[0, 1], [0, 1]])
