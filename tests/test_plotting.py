@@ -286,7 +286,7 @@ X, out = np.zeros((2, 1, 5)), sys.stdout.buffer
 plotting.plot_windows(X, X + 1).savefig(out)
 plotting.plot_representation(np.eye(3)).savefig(out)
 assert settings() == before
-assert matplotlib.get_backend(auto_select=False) is None
+assert not isinstance(matplotlib.rcParams._get("backend"), str)
 assert "matplotlib.pyplot" not in sys.modules
 """
 
