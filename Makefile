@@ -33,7 +33,7 @@ bench: $(INSTALLED)  ## MiniRocket needs the extra "bench"; it is left out witho
 	$(RUN) benchmarks/generation.py --data $(DATA)/hapt_waist.npz
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(VENV)-oldest out
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

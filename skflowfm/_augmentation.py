@@ -27,9 +27,8 @@ from ._resampling import (
     check_new_counts,
     class_counts,
     codes_of,
-    exact_constants,
     labels_like,
-    rows_like,
+    rows_beside,
     rows_to_add,
 )
 from ._sampler import FlowFMSampler
@@ -125,12 +124,11 @@ def make_synthetic(
     X = as_container(X)
     if y is None:
         n_new = len(X) if wanted is None else wanted
-        X_new = sampler.sample(n_new, random_state=seed)
-        return exact_constants(rows_like(X_new, X), X)
+        return rows_beside(sampler.sample(n_new, random_state=seed), X)
     wanted = {c: n for c, n in wanted.items() if n}
     codes_of(np.array(list(wanted), dtype=np.asarray(y).dtype), sampler.classes_)
     X_new, y_new = sampler.sample(class_counts=wanted, random_state=seed)
-    return exact_constants(rows_like(X_new, X), X), labels_like(y_new, y)
+    return rows_beside(X_new, X), labels_like(y_new, y)
 
 
 def check_all_labelled(classifier, y) -> None:

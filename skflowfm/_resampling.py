@@ -250,11 +250,12 @@ def append_rows(old, new):
     return np.concatenate([old, np.asarray(new, dtype=old.dtype)])
 
 
-def exact_constants(new, X):
-    """Return rows like ``X`` in which what never changes in it is as exact as there.
+def rows_beside(new: np.ndarray, X):
+    """Return rows like ``X``, in which what never changes there is as exact.
 
     The model has it in float32, which holds neither 20240101 nor 52.520008.
     """
+    new = rows_like(new, X)
     if isinstance(X, pd.DataFrame):
         for k, dtype in enumerate(X.dtypes):
             if pd.api.types.is_numeric_dtype(dtype) and X.iloc[:, k].nunique() == 1:
@@ -277,7 +278,7 @@ def as_in_float32(values, exact):
 def enlarged(X, y, X_new, y_new):
     """Return rows and labels followed by new ones, in their containers and dtypes."""
     X = as_container(X)
-    X_all = append_rows(X, exact_constants(rows_like(X_new, X), X))
+    X_all = append_rows(X, rows_beside(X_new, X))
     return X_all, append_rows(y, labels_like(y_new, y))
 
 

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine
@@ -15,6 +16,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifierCV, RidgeCV
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.fixes import parse_version
 
 from skflowfm import (
     FlowFMClassifier,
@@ -151,8 +153,8 @@ def test_the_head_weighs_classes_as_its_parts_do(data, pretrained, kind, weight)
     if logits.ndim == 2:
         logits = logits - logits.mean(axis=1, keepdims=True)
     known = known_logits(pretrained, X, y, class_weight=weight)
-    # how far solvers go towards the optimum differs between releases
-    np.testing.assert_allclose(logits, known, atol=2e-2)
+    stops_early = parse_version(sklearn.__version__) < parse_version("1.7")
+    np.testing.assert_allclose(logits, known, atol=2e-2 if stops_early else 2e-3)
 
 
 @pytest.mark.parametrize("n", [5, 400, 3000])
