@@ -34,10 +34,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skflowfm._budget import Budget, Plan
 from skflowfm._building import on_meta
 from skflowfm._checks import check_length, seed_of
+from skflowfm._device import place, resolve_device
 from skflowfm._draws import hold_out, private_generator
-from skflowfm._training import Budget, place, resolve_device, train
+from skflowfm._training import train
 from skflowfm._validation import check_rows
 from skflowfm.flow_matching import sample_source
 from skflowfm.nets import ConvEncoder
@@ -350,9 +352,8 @@ class PretextTransformer(TransformerMixin, BaseEstimator):
             return transformed(x, generator)
 
         draw = draws(rows, answer, self.device_)
-        training = train(
-            self.net_, draw, moved, held_out, budget, seed, self.device_, 0.0, 0
-        )
+        plan = Plan(budget, seed, self.device_)
+        training = train(self.net_, draw, moved, held_out, plan)
         self.history_, self.stopped_by_ = training.history, training.stopped_by
 
     def _axes(self):
@@ -451,7 +452,7 @@ class PretextClassifier(ClassifierMixin, BaseEstimator):
         steps = self.max_steps or default_steps(len(rows))
         budget = Budget(steps, None, BATCH_SIZE, self.learning_rate)
         draw = draws(rows, answer, device)
-        training = train(self.net_, draw, index, held_out, budget, seed, device, 0.0, 0)
+        training = train(self.net_, draw, index, held_out, Plan(budget, seed, device))
         self.history_, self.stopped_by_ = training.history, training.stopped_by
         self.n_steps_, self.fit_seconds_ = budget.n_steps, budget.seconds
         return self

@@ -24,7 +24,8 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skflowfm import FlowFMSampler, FlowFMTransformer
-from skflowfm._training import BATCH_SIZE, Schedule, batch_size
+from skflowfm._budget import BATCH_SIZE, batch_size
+from skflowfm._training import Schedule
 from skflowfm.datasets import make_wearable
 from skflowfm.metrics import log_psd_distance
 from skflowfm.nets import WindowVelocityField

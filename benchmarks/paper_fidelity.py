@@ -19,11 +19,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from skflowfm import FlowFMSampler, FlowFMTransformer
+from skflowfm._budget import BATCH_SIZE, Budget, Plan
 from skflowfm._building import on_meta
 from skflowfm._draws import JointDraws, LiveViews, private_generator
 from skflowfm._generation import decode
 from skflowfm._steps import STOP, gain_against, mean_log_spectrum, steps_of
-from skflowfm._training import BATCH_SIZE, Budget, train, without_views
+from skflowfm._training import train, without_views
 from skflowfm._transformer import FIELD_RATE
 from skflowfm._validation import Rows
 from skflowfm.flow_matching import flow_matching_loss
@@ -57,19 +58,17 @@ class AlignmentAlone(nn.Module):
         return torch.zeros_like(t), self.project(view), self.project(other_view)
 
 
-def train_in_turn(
-    model, draw, index, held_out, budget, seed, device, alignment, verbose
-):
+def train_in_turn(model, draw, index, held_out, plan):
     """Train the encoder by the alignment alone, then the field on a z that stays.
 
     Each takes as many steps as both do together elsewhere.
     """
-    of_encoder = Budget(budget.max_steps, None, budget.batch_size)
+    of_encoder = Budget(plan.budget.max_steps, None, plan.budget.batch_size)
     alone = AlignmentAlone(model)
-    train(alone, draw, index, held_out, of_encoder, seed, device, alignment, verbose)
+    train(alone, draw, index, held_out, plan._replace(budget=of_encoder))
     model.encoder.requires_grad_(False)
     plain = without_views(draw)
-    return train(model, plain, index, held_out, budget, seed, device, 0.0, verbose)
+    return train(model, plain, index, held_out, plan._replace(alignment=0.0))
 
 
 def variants(n_channels):
@@ -152,7 +151,7 @@ def judged_on_labels(split, counts, steps, seed):
 
     budget = Budget(steps, None, BATCH_SIZE, field_rate=FIELD_RATE)
     index = torch.arange(len(rows))
-    train(model, draw, index, index[:0], budget, seed, "cpu", 0.0, 0)
+    train(model, draw, index, index[:0], Plan(budget, seed))
     found = {"train_cpu_seconds": time.process_time() - cpu}
     wall = time.perf_counter() - wall
     y = np.repeat(classes, [counts[c] for c in classes.tolist()])

@@ -17,8 +17,9 @@ import torch
 from _common import environment
 
 from skflowfm import FlowFMTransformer
+from skflowfm._budget import Budget, Plan
 from skflowfm._draws import Batches, prepare, private_generator
-from skflowfm._training import Budget, train
+from skflowfm._training import train
 from skflowfm._validation import Rows
 from skflowfm.alignment import info_nce
 from skflowfm.datasets import make_wearable
@@ -39,14 +40,11 @@ def start(X, n_steps):
     draw, *_ = prepare(
         model,
         Rows(X),
-        window_view,
-        True,
-        0.1,
         index,
         index[:0],
-        budget,
-        SEED,
-        "cpu",
+        window_view,
+        0.1,
+        Plan(budget, SEED, alignment=ALIGNMENT),
     )
     return model, draw
 
@@ -55,7 +53,7 @@ def wrapped(model, draw, n_rows, n_steps):
     """Train with the package's loop."""
     budget = Budget(n_steps, None, BATCH_SIZE)
     index = torch.arange(n_rows)
-    train(model, draw, index, index[:0], budget, SEED, "cpu", ALIGNMENT, 0)
+    train(model, draw, index, index[:0], Plan(budget, SEED, alignment=ALIGNMENT))
 
 
 def bare(model, draw, n_rows, n_steps):

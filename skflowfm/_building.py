@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ._checks import check_count, check_number
+from ._device import place, resolve_device
 from ._own_modules import check_module, try_encoder, try_velocity_field
-from ._training import place, resolve_device
 from .nets import (
     FeatureEncoder,
     JointModel,

@@ -20,6 +20,7 @@ from ._checks import (
     reject_none,
     seed_of,
 )
+from ._device import place
 from ._finetuning import (
     Labelled,
     Tuned,
@@ -33,7 +34,6 @@ from ._onnx import Exportable
 from ._pretrained import fitted_transformer, inner_transformer, new_transformer
 from ._resampling import check_labels
 from ._standing import keep, module_of
-from ._training import place
 from ._validation import Rows, check_rows
 from ._wide import answers, widened
 from .persistence import Savable

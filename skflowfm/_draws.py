@@ -169,19 +169,7 @@ def sparing_constants(view, standardise):
     return lambda x, generator: torch.where(constant, x, view(x, generator))
 
 
-def prepare(
-    model,
-    rows,
-    view,
-    two_views,
-    z_noise,
-    index,
-    held_out,
-    budget,
-    seed,
-    device,
-    report=ignore,
-):
+def prepare(model, rows, index, held_out, view, z_noise, plan, report=ignore):
     """Return the draws of a training, and which rows it can draw from.
 
     Parameters
@@ -190,20 +178,14 @@ def prepare(
         To be trained.
     rows : Rows
         The user's data.
-    view : callable or None
-        ``view(x, generator)``; None switches views and the noise on z off.
-    two_views : bool
-        Whether an alignment term needs a second view.
-    z_noise : float
-        Standard deviation of the noise on z.
     index, held_out : Tensor of int
         Rows to train on and to watch.
-    budget : Budget
-        How long training will be.
-    seed : int
-        Draws the cached views.
-    device : str
-        Where the draws are made.
+    view : callable or None
+        ``view(x, generator)``; None switches views and the noise on z off.
+    z_noise : float
+        Standard deviation of the noise on z.
+    plan : Plan
+        How training will be run; with an alignment term it needs a second view.
     report : callable
         ``report(n_done, n)`` is told about rows whose views are computed.
 
@@ -213,6 +195,8 @@ def prepare(
     index, held_out : Tensor of int
         Those of the rows that are used.
     """
+    budget, seed, device = plan.budget, plan.seed, plan.device
+    two_views = plan.alignment > 0
     x = model.standardise(rows[three_of(index)].to(device))
     try_view(view, model, x, private_generator(seed, device))
     view = sparing_constants(view, model.standardise)

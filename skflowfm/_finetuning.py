@@ -10,9 +10,10 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from torch import nn
 from torch.nn import functional as F
 
+from ._budget import Budget, Plan
 from ._draws import hold_out, private_generator
 from ._generation import TRANSFORM_BLOCK, device_of
-from ._training import Budget, train
+from ._training import train
 from .flow_matching import sample_source
 
 BATCH_SIZE = 64
@@ -281,9 +282,8 @@ def tune(
         n, validation_fraction, labelled.groups, private_generator(seed)
     )
     draw = noisy_draws(tuned, features, labelled, device)
-    training = train(
-        tuned, draw, index, held_out, budget, seed, str(device), 0.0, verbose
-    )
+    plan = Plan(budget, seed, str(device), verbose=verbose)
+    training = train(tuned, draw, index, held_out, plan)
     with torch.no_grad():
         for now, then in zip(tuned.trained(), start, strict=True):
             now.copy_(torch.lerp(then, now, keep))

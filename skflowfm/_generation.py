@@ -17,7 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ._training import Budget, the_same_again, train
+from ._budget import Budget, Plan
+from ._device import the_same_again
+from ._training import train
 from .flow_matching import (
     flow_matching_loss,
     sample_source,
@@ -299,8 +301,8 @@ class RepresentationDensity:
         batch_size = min(256, len(z))
         n_steps = min(1000, max(200, 30 * len(z) // batch_size))
         index = torch.arange(len(z))
-        budget = Budget(n_steps, None, batch_size)
-        train(flow, draw, index, index[:0], budget, seed, "cpu", 0.0, 0)
+        plan = Plan(Budget(n_steps, None, batch_size), seed)
+        train(flow, draw, index, index[:0], plan)
         return flow
 
     def draw(

@@ -4,8 +4,8 @@ import warnings
 
 import torch
 
+from ._device import the_same_again
 from ._generation import device_of, flow_shape
-from ._training import the_same_again
 from .flow_matching import flow_matching_loss, sample_source
 from .ode import integrate
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from ._device import place
 from ._draws import private_generator
 from ._generation import Steps, decode, flow_shape, represent, source_rows
 from ._standing import module_of
-from ._training import place
 from ._validation import check_rows, check_torch_settings
 from .nets import portable
 from .persistence import input_of, libraries

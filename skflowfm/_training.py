@@ -1,10 +1,7 @@
 """The only training loop: skorch's, over ready-made draws."""
 
 import sys
-import threading
-import time
-from contextlib import ContextDecorator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -17,6 +14,7 @@ from skorch.callbacks import (
 )
 from torch import nn
 
+from ._device import the_same_again
 from ._draws import (
     STEPS_PER_ROUND,
     Batches,
@@ -27,119 +25,8 @@ from ._draws import (
 )
 from .alignment import info_nce
 
-BATCH_SIZE = 64
-CUDA_BATCH_SIZE = 512
-PASSES = 60
-MOST_STEPS = 1000
 PATIENCE = 8
-WARM_UP_STEPS = 50
 FIELD_SHARE = 1.5
-
-
-def resolve_device(device) -> str:
-    """Return the device that ``"auto"`` means here: CUDA, or else the CPU."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        resolved = torch.device(device)
-        if resolved.type == "meta":
-            raise TypeError("it holds no numbers")
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(
-            f"device must be 'auto' or a device that torch can use here, got "
-            f"device={device!r} ({str(error).splitlines()[0]}). "
-            "device='auto' always finds one."
-        ) from None
-    return str(resolved)
-
-
-def place(module: nn.Module, device: str) -> nn.Module:
-    """Return ``module`` with its weights on ``device``."""
-    return module.to(device)
-
-
-def default_steps(n_rows: int, is_windows: bool) -> int:
-    """Return 60 passes over the rows in steps of 64, within limits."""
-    least = 400 if is_windows else 200
-    return min(max(PASSES * n_rows // BATCH_SIZE, least), MOST_STEPS)
-
-
-def batch_size(n_rows: int, device: str) -> int:
-    """Return how many rows a step sees: more on CUDA, where they cost little time.
-
-    There 1,000 steps are to make the 60 passes that on a CPU would take too long.
-    """
-    if torch.device(device).type != "cuda":
-        return BATCH_SIZE
-    return min(max(PASSES * n_rows // MOST_STEPS, BATCH_SIZE), CUDA_BATCH_SIZE)
-
-
-class the_same_again(ContextDecorator):
-    """Lets cuDNN, if it is used, add in the same order each time; then as before.
-
-    The switch is one for the whole process: the first thread that comes turns it, the
-    last that goes turns it back.
-    """
-
-    lock, inside, before = threading.Lock(), 0, None
-
-    def __enter__(self):
-        cudnn, cls = torch.backends.cudnn, the_same_again
-        with cls.lock:
-            if not cls.inside:
-                cls.before = cudnn.deterministic, cudnn.benchmark
-                cudnn.deterministic, cudnn.benchmark = True, False
-            cls.inside += 1
-
-    def __exit__(self, *exception):
-        cudnn, cls = torch.backends.cudnn, the_same_again
-        with cls.lock:
-            cls.inside -= 1
-            if not cls.inside:
-                cudnn.deterministic, cudnn.benchmark = cls.before
-
-
-@dataclass
-class Budget:
-    """How long to train: whichever of steps and seconds is spent first.
-
-    ``decay`` lets the learning rate fall to zero over the budget; without it the rate
-    stays, as calls of ``partial_fit`` want. ``steps_before``, those of earlier calls,
-    count for the warm-up. The velocity field learns ``field_rate`` times as fast.
-    """
-
-    max_steps: int | None
-    max_time: float | None
-    batch_size: int
-    learning_rate: float = 2e-3
-    field_rate: float = 1.0
-    decay: bool = True
-    steps_before: int = 0
-    n_steps: int = field(default=0, init=False)
-    started: float = field(default_factory=time.perf_counter, init=False)
-    prepared: float = field(default=0.0, init=False)
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.started
-
-    def spent(self) -> float:
-        """Fraction of the budget that is used, 1 at its end; starts with training."""
-        by_steps = self.n_steps / self.max_steps if self.max_steps else 0.0
-        by_time = 0.0
-        if self.max_time:
-            left = max(self.max_time - self.prepared, 1e-9)
-            by_time = (self.seconds - self.prepared) / left
-        return max(by_steps, by_time)
-
-    def rate(self) -> float:
-        """Learning rate now: linear warm-up, then half a cosine down to zero."""
-        warm = min(1.0, (self.steps_before + self.n_steps + 1) / WARM_UP_STEPS)
-        if not self.decay:
-            return self.learning_rate * warm
-        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.spent())).item())
-        return self.learning_rate * min(warm, cosine)
 
 
 class JointNet(NeuralNet):
@@ -251,9 +138,7 @@ class Training:
     stopped_by: str
 
 
-def train(
-    module: nn.Module, draw, index, held_out, budget, seed, device, alignment, verbose
-) -> Training:
+def train(module: nn.Module, draw, index, held_out, plan) -> Training:
     """Train ``module`` in place on draws of the rows at ``index``.
 
     Parameters
@@ -264,28 +149,21 @@ def train(
         ``draw(index, generator)`` returns the named draws of a batch.
     index, held_out : Tensor of int
         Rows to train on; rows to watch for early stopping (may be empty).
-    budget : Budget
-        When to stop.
-    seed : int
-        Seeds a private generator; no global one is used.
-    device : str
-        Where to train; the module stays there.
-    alignment : float
-        Weight of the alignment term.
-    verbose : int
-        Above 0 prints a progress line.
+    plan : Plan
+        How long, from which seed, where, with how much alignment.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError(
             "Training needs gradients, got torch.inference_mode(). Call fit outside of "
             "that block."
         )
+    budget, device = plan.budget, plan.device
     budget.prepared = budget.seconds
     watched = None
     if len(held_out):
-        held_out_generator = private_generator(seed + 1, device)
+        held_out_generator = private_generator(plan.seed + 1, device)
         watched = FixedBatches(draw, held_out, budget.batch_size, held_out_generator)
-    batches = Batches(draw, index, budget, private_generator(seed, device))
+    batches = Batches(draw, index, budget, private_generator(plan.seed, device))
     # on a fixed set of views the alignment turns up long before the flow does
     stopping = EarlyStopping(
         "valid_flow", patience=PATIENCE, load_best=True, sink=lambda text: None
@@ -294,7 +172,7 @@ def train(
     if watched:
         callbacks.append(("valid_flow", PassthroughScoring("valid_flow")))
         callbacks.append(("stopping", stopping))
-    if verbose:
+    if plan.verbose:
         callbacks.append(("progress", Progress(budget)))
     callbacks.append(("end", End(budget)))
     rounds = -(-budget.max_steps // STEPS_PER_ROUND) if budget.max_steps else 10**9
@@ -311,7 +189,7 @@ def train(
         train_split=None,
         device=device,
         verbose=0,
-        alignment=alignment,
+        alignment=plan.alignment,
         callbacks__print_log=None,
         callbacks=callbacks,
     )
@@ -326,20 +204,10 @@ def train(
     return Training(history, budget.n_steps, kept_steps, budget.seconds, stopped_by)
 
 
-def train_on(
-    model,
-    rows,
-    index,
-    held_out,
-    view,
-    alignment,
-    z_noise,
-    budget,
-    seed,
-    device,
-    verbose,
-):
-    """Make the draws of the rows at ``index`` and train; see :func:`train_jointly`.
+def train_on(model, rows, index, held_out, view, z_noise, plan):
+    """Make the draws of the rows at ``index`` and train.
+
+    See :func:`~skflowfm._draws.prepare` and :func:`train_jointly`.
 
     Returns
     -------
@@ -347,18 +215,14 @@ def train_on(
     index : Tensor of int
         The rows that were used.
     """
-    report = report_views if verbose else ignore
-    how = budget, seed, device
+    report = report_views if plan.verbose else ignore
     draw, index, held_out = prepare(
-        model, rows, view, alignment > 0, z_noise, index, held_out, *how, report
+        model, rows, index, held_out, view, z_noise, plan, report
     )
-    training = train_jointly(model, draw, index, held_out, *how, alignment, verbose)
-    return training, index
+    return train_jointly(model, draw, index, held_out, plan), index
 
 
-def train_jointly(
-    model, draw, index, held_out, budget, seed, device, alignment, verbose
-) -> Training:
+def train_jointly(model, draw, index, held_out, plan) -> Training:
     """Train both; the velocity field goes on from where the encoder turned back.
 
     Where held-out rows are watched, :func:`train` returns to its best round. For the
@@ -371,12 +235,10 @@ def train_jointly(
     ----------
     model : JointModel
         Trained in place.
-    draw, index, held_out, budget, seed, device, alignment, verbose
+    draw, index, held_out, plan
         See :func:`train`.
     """
-    training = train(
-        model, draw, index, held_out, budget, seed, device, alignment, verbose
-    )
+    training, budget = train(model, draw, index, held_out, plan), plan.budget
     if not len(held_out):
         return training
     budget.n_steps = training.kept_steps
@@ -389,9 +251,8 @@ def train_jointly(
     for parameter in fixed:
         parameter.requires_grad_(False)
     rows = torch.cat([index, held_out])
-    after = train(
-        model, without_views(draw), rows, rows[:0], budget, seed, device, 0.0, verbose
-    )
+    alone = plan._replace(alignment=0.0)
+    after = train(model, without_views(draw), rows, rows[:0], alone)
     for parameter in fixed:
         parameter.requires_grad_(True)
     history = pd.concat([training.history, after.history], ignore_index=True)

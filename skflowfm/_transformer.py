@@ -11,22 +11,16 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from ._budget import BATCH_SIZE, Budget, Plan, batch_size, default_steps
 from ._building import build_model, check_n_components, check_parameters, check_rate
 from ._checks import all_or_nothing, check_groups, seed_of
 from ._continuing import check_same_model, copy_for, fitted_model, take_over
+from ._device import place, resolve_device
 from ._draws import hold_out, private_generator
 from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._onnx import Exportable
-from ._training import (
-    BATCH_SIZE,
-    Budget,
-    batch_size,
-    default_steps,
-    place,
-    resolve_device,
-    train_on,
-)
+from ._training import train_on
 from ._validation import check_components, check_rows
 from .nets.views import table_view, window_view
 from .persistence import Savable
@@ -410,10 +404,10 @@ class FlowFMTransformer(
         if budget.max_steps != 0:
             auto = window_view if rows.is_windows else table_view
             view = auto if self.views == "auto" else self.views
-            loss = view, self.alignment, Z_NOISE
-            how = budget, seed, self.device_, self.verbose
-            model = self.module_
-            training, index = train_on(model, rows, index, held_out, *loss, *how)
+            plan = Plan(budget, seed, self.device_, self.alignment, self.verbose)
+            training, index = train_on(
+                self.module_, rows, index, held_out, view, Z_NOISE, plan
+            )
             self.history_, self.stopped_by_ = training.history, training.stopped_by
         else:
             self.history_, self.stopped_by_ = pd.DataFrame(), "max_steps"

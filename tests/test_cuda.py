@@ -26,7 +26,7 @@ from skflowfm import (
     FlowFMTransformer,
     stream,
 )
-from skflowfm._training import batch_size
+from skflowfm._budget import batch_size
 from skflowfm.datasets import make_wearable
 
 if not torch.cuda.is_available():

@@ -6,6 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from skflowfm import FlowFMTransformer
+from skflowfm._budget import Budget
 from skflowfm._draws import (
     MIN_POOL,
     VISITS_PER_ROW,
@@ -15,7 +16,6 @@ from skflowfm._draws import (
     private_generator,
 )
 from skflowfm._positives import CACHE_ROWS, CachedViews, nearest_rows
-from skflowfm._training import Budget
 from skflowfm._validation import Rows
 from skflowfm.nets import PrincipalComponents
 from skflowfm.nets.views import window_view

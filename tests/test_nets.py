@@ -12,9 +12,9 @@ from scipy import stats
 from torch import nn
 
 from skflowfm import FlowFMTransformer
+from skflowfm._budget import Budget, Plan
 from skflowfm._building import build_model, on_meta
 from skflowfm._draws import prepare
-from skflowfm._training import Budget
 from skflowfm._validation import Rows
 from skflowfm.alignment import info_nce
 from skflowfm.nets import (
@@ -791,14 +791,11 @@ def published(request):
     draw, *_ = prepare(
         transformer.module_,
         Rows(X),
-        None,
-        False,
-        0.1,
         index,
         index[:0],
-        budget,
-        0,
-        "cpu",
+        None,
+        0.1,
+        Plan(budget, 0),
     )
     draws = draw(index, torch.Generator().manual_seed(1))
     return transformer, X, draws

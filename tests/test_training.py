@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from skflowfm import FlowFMTransformer, _training, _transformer
+from skflowfm import FlowFMTransformer, _budget, _transformer
+from skflowfm._budget import WARM_UP_STEPS, Budget, Plan, batch_size
+from skflowfm._device import resolve_device, the_same_again
 from skflowfm._draws import (
     STEPS_PER_ROUND,
     Batches,
@@ -12,16 +14,7 @@ from skflowfm._draws import (
     prepare,
     private_generator,
 )
-from skflowfm._training import (
-    PATIENCE,
-    WARM_UP_STEPS,
-    Budget,
-    batch_size,
-    resolve_device,
-    the_same_again,
-    train,
-    train_jointly,
-)
+from skflowfm._training import PATIENCE, train, train_jointly
 from skflowfm._validation import Rows
 from skflowfm.alignment import info_nce
 from skflowfm.nets.views import window_view
@@ -59,19 +52,17 @@ def test_the_wrapped_loop_is_the_bare_loop(windows):
     ours, bare = untrained(windows), untrained(windows)
     index, none = torch.arange(64), torch.arange(0)
     n = STEPS_PER_ROUND + 7
+    plan = Plan(Budget(n, None, 16), 3, alignment=0.5)
     draw, *_ = prepare(
         ours,
         Rows(windows),
-        window_view,
-        True,
-        0.1,
         index,
         none,
-        Budget(n, None, 16),
-        3,
-        "cpu",
+        window_view,
+        0.1,
+        plan,
     )
-    result = train(ours, draw, index, none, Budget(n, None, 16), 3, "cpu", 0.5, 0)
+    result = train(ours, draw, index, none, plan)
     budget = Budget(n, None, 16)
     batches = Batches(draw, index, budget, private_generator(3))
     bare.train()
@@ -141,7 +132,7 @@ def test_early_stopping_restores_the_best_round():
     module = Slope()
     budget = Budget(100_000, None, 2, learning_rate=1e-3, decay=False)
     result = train(
-        module, draw, torch.tensor([0, 1]), torch.tensor([2]), budget, 0, "cpu", 0.0, 0
+        module, draw, torch.tensor([0, 1]), torch.tensor([2]), Plan(budget, 0)
     )
     assert result.stopped_by == "early_stopping"
     best = result.history.valid_flow.idxmin()
@@ -162,7 +153,7 @@ def test_early_stopping_sees_the_last_round(limit):
     limits = {"max_steps": None, "max_time": None} | limit
     budget = Budget(**limits, batch_size=2, learning_rate=2e-4, decay=False)
     rows = torch.arange(3)
-    result = train(module, draw, rows[:2], rows[2:], budget, 0, "cpu", 0.0, 0)
+    result = train(module, draw, rows[:2], rows[2:], Plan(budget, 0))
     losses = result.history.valid_flow
     assert losses.is_monotonic_decreasing
     assert result.kept_steps == result.n_steps
@@ -199,7 +190,7 @@ def test_the_field_goes_on_where_the_encoder_turned_back():
     model = Both()
     budget = Budget(4000, None, 2, learning_rate=1e-3)
     result = train_jointly(
-        model, draw, torch.tensor([0, 1]), torch.tensor([2]), budget, 0, "cpu", 0.0, 0
+        model, draw, torch.tensor([0, 1]), torch.tensor([2]), Plan(budget, 0)
     )
     best = result.history.valid_flow.idxmin()
     turned = result.history.step[best]
@@ -293,7 +284,7 @@ def test_draws_without_views_are_the_published_ones(windows):
     index = torch.arange(64)
     budget = Budget(1, None, 8)
     draw, *_ = prepare(
-        model, Rows(windows), None, False, 0.1, index, index[:0], budget, 0, "cpu"
+        model, Rows(windows), index, index[:0], None, 0.1, Plan(budget, 0)
     )
     draws = draw(torch.arange(8), private_generator(0))
     assert set(draws) == {"x_1", "x_0", "t", "features"}
@@ -324,7 +315,7 @@ def test_the_stem_is_not_in_the_time_of_training(monkeypatch):
         return build(*args)
 
     monkeypatch.setattr(_transformer, "build_model", slow)
-    monkeypatch.setattr(_training.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(_budget.time, "perf_counter", lambda: now[0])
     X = np.random.default_rng(0).normal(size=(60, 3))
     model = FlowFMTransformer(max_steps=3, max_time=1, random_state=0).fit(X)
     assert (model.n_steps_, model.stopped_by_) == (3, "max_steps")

@@ -1,0 +1,95 @@
+"""How long to train, in which steps and at which rate."""
+
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+BATCH_SIZE = 64
+CUDA_BATCH_SIZE = 512
+PASSES = 60
+MOST_STEPS = 1000
+WARM_UP_STEPS = 50
+
+
+def default_steps(n_rows: int, is_windows: bool) -> int:
+    """Return 60 passes over the rows in steps of 64, within limits."""
+    least = 400 if is_windows else 200
+    return min(max(PASSES * n_rows // BATCH_SIZE, least), MOST_STEPS)
+
+
+def batch_size(n_rows: int, device: str) -> int:
+    """Return how many rows a step sees: more on CUDA, where they cost little time.
+
+    There 1,000 steps are to make the 60 passes that on a CPU would take too long.
+    """
+    if torch.device(device).type != "cuda":
+        return BATCH_SIZE
+    return min(max(PASSES * n_rows // MOST_STEPS, BATCH_SIZE), CUDA_BATCH_SIZE)
+
+
+@dataclass
+class Budget:
+    """How long to train: whichever of steps and seconds is spent first.
+
+    ``decay`` lets the learning rate fall to zero over the budget; without it the rate
+    stays, as calls of ``partial_fit`` want. ``steps_before``, those of earlier calls,
+    count for the warm-up. The velocity field learns ``field_rate`` times as fast.
+    """
+
+    max_steps: int | None
+    max_time: float | None
+    batch_size: int
+    learning_rate: float = 2e-3
+    field_rate: float = 1.0
+    decay: bool = True
+    steps_before: int = 0
+    n_steps: int = field(default=0, init=False)
+    started: float = field(default_factory=time.perf_counter, init=False)
+    prepared: float = field(default=0.0, init=False)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def spent(self) -> float:
+        """Fraction of the budget that is used, 1 at its end; starts with training."""
+        by_steps = self.n_steps / self.max_steps if self.max_steps else 0.0
+        by_time = 0.0
+        if self.max_time:
+            left = max(self.max_time - self.prepared, 1e-9)
+            by_time = (self.seconds - self.prepared) / left
+        return max(by_steps, by_time)
+
+    def rate(self) -> float:
+        """Learning rate now: linear warm-up, then half a cosine down to zero."""
+        warm = min(1.0, (self.steps_before + self.n_steps + 1) / WARM_UP_STEPS)
+        if not self.decay:
+            return self.learning_rate * warm
+        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.spent())).item())
+        return self.learning_rate * min(warm, cosine)
+
+
+class Plan(NamedTuple):
+    """How a training is run.
+
+    Parameters
+    ----------
+    budget : Budget
+        When to stop.
+    seed : int
+        Seeds private generators; no global one is used.
+    device : str, default="cpu"
+        Where to train; the module stays there.
+    alignment : float, default=0.0
+        Weight of the alignment term.
+    verbose : int, default=0
+        Above 0 prints a progress line.
+    """
+
+    budget: Budget
+    seed: int
+    device: str = "cpu"
+    alignment: float = 0.0
+    verbose: int = 0
