@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
+from ._density import RepresentationDensity
 from ._device import place
 from ._finetuning import Labelled, logistic_head
-from ._generation import RepresentationDensity, device_of, represent
+from ._generation import device_of, represent
 from ._validation import check_rows
 from ._wide import evidence, widened
 

@@ -15,6 +15,7 @@ MIN_HELD_OUT = 32
 FEATURES = "features", "view", "other_view"
 MIN_POOL = 4000
 VISITS_PER_ROW = 8
+Z_NOISE = 0.1
 
 
 def private_generator(seed: int, device: str = "cpu") -> torch.Generator:

@@ -16,8 +16,8 @@ from ._building import build_model, check_n_components, check_parameters, check_
 from ._checks import all_or_nothing, check_groups, seed_of
 from ._continuing import check_same_model, copy_for, fitted_model, take_over
 from ._device import place, resolve_device
-from ._draws import hold_out, private_generator
-from ._generation import Z_NOISE, Steps, decode, fit_axes, represent, score
+from ._draws import Z_NOISE, hold_out, private_generator
+from ._generation import Steps, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._onnx import Exportable
 from ._training import train_on

@@ -29,6 +29,7 @@ LAYERS = {
     "_checks": 2,
     "_columns": 2,
     "_conditions": 2,
+    "_density": 2,
     "_device": 2,
     "_draws": 2,
     "_finetuning": 2,
@@ -283,7 +284,7 @@ def test_public_names_are_found():
     assert "skflowfm.flow_matching.joint_loss" in PUBLIC
     assert "skflowfm._sampler.FlowFMSampler.sample" in PUBLIC
     assert "skflowfm.metrics._two_sample.c2st_auc" in PUBLIC
-    assert "skflowfm._generation.RepresentationDensity" in EVERYTHING
+    assert "skflowfm._density.RepresentationDensity" in EVERYTHING
 
 
 @pytest.mark.parametrize("dotted", sorted(PUBLIC))

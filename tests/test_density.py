@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-import skflowfm._generation as generation
-from skflowfm._generation import (
+import skflowfm._density as density_module
+from skflowfm._density import (
     FLOW_CLASS_SIZE,
     Z_NOISE,
     RepresentationDensity,
@@ -194,7 +194,7 @@ def test_samples_take_the_rows_in_turn(first):
 def test_classes_asked_for_in_turn_take_all_their_rows(n_classes, n_rows, monkeypatch):
     """The distance of the places of one class must not pick some of its rows."""
     start_of_arc = "arcs_between_neighbours"
-    monkeypatch.setattr(generation, start_of_arc, lambda rows, at, u: rows[at])
+    monkeypatch.setattr(density_module, start_of_arc, lambda rows, at, u: rows[at])
     codes = torch.arange(n_classes).repeat_interleave(n_rows)
     z = torch.eye(n_classes * n_rows)
     density = RepresentationDensity(z, codes, gain=0.0, seed=0)
@@ -243,7 +243,7 @@ def test_draws_survive_the_largest_random_number(monkeypatch):
     def largest(seed, stream, start, n, size):
         return torch.full((n, size), 1 - 2.0**-53, dtype=torch.float64)
 
-    monkeypatch.setattr(generation, "counter_uniform", largest)
+    monkeypatch.setattr(density_module, "counter_uniform", largest)
     density = RepresentationDensity(normal(9, 3), codes_of(7, 2), gain=0.0, seed=0)
     assert density.draw(torch.tensor([0, 1]), seed=0).isfinite().all()
 
@@ -252,7 +252,7 @@ def test_codes_survive_the_largest_random_number(monkeypatch):
     def largest(seed, stream, start, n, size):
         return torch.full((n, size), 1 - 2.0**-53, dtype=torch.float64)
 
-    monkeypatch.setattr(generation, "counter_uniform", largest)
+    monkeypatch.setattr(density_module, "counter_uniform", largest)
     density = RepresentationDensity(normal(9, 3), codes_of(7, 2), gain=0.0, seed=0)
     assert density.draw_codes(1, seed=0).tolist() == [1]
 
@@ -296,7 +296,7 @@ def test_rare_class_beside_large_ones_stays_near_its_rows(mixture):
 @pytest.fixture
 def no_training(monkeypatch):
     """Flows stay as initialised: velocity 0, so draws are the scaled source."""
-    monkeypatch.setattr(generation, "train", lambda *_, **__: None)
+    monkeypatch.setattr(density_module, "train", lambda *_, **__: None)
 
 
 def test_only_classes_of_twenty_rows_use_the_flow(no_training):
@@ -320,7 +320,7 @@ def test_without_a_large_class_no_flow_is_trained(monkeypatch):
     def train(*_, **__):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(generation, "train", train)
+    monkeypatch.setattr(density_module, "train", train)
     z = normal(2 * FLOW_CLASS_SIZE - 2, 3)
     size = FLOW_CLASS_SIZE - 1
     assert RepresentationDensity(z, codes_of(size, size), 1.0, seed=0).flow is None
@@ -332,7 +332,7 @@ def test_flow_learns_from_rows_of_large_classes_only(monkeypatch):
     def train(flow, draw, index, *_, **__):
         seen.append(draw(index, torch.Generator().manual_seed(0)))
 
-    monkeypatch.setattr(generation, "train", train)
+    monkeypatch.setattr(density_module, "train", train)
     z, codes = normal(55, 3), codes_of(30, 5, 20)
     density = RepresentationDensity(z, codes, 1.0, seed=0)
     large = codes != 1
@@ -342,8 +342,8 @@ def test_flow_learns_from_rows_of_large_classes_only(monkeypatch):
 
 
 def test_same_seed_gives_the_same_flow(monkeypatch):
-    budget = generation.Budget
-    monkeypatch.setattr(generation, "Budget", lambda _, *rest: budget(10, *rest))
+    budget = density_module.Budget
+    monkeypatch.setattr(density_module, "Budget", lambda _, *rest: budget(10, *rest))
     z, codes = normal(40, 2), codes_of(20, 20)
     first, same, other = (
         RepresentationDensity(z, codes, 1.0, seed).draw(codes, seed=0)
@@ -384,9 +384,9 @@ def test_the_flow_always_runs_on_blocks_of_one_size(no_training):
     density = RepresentationDensity(normal(20, 3), codes_of(20), 1.0, seed=0)
     sizes = []
     density.flow.draw = lambda x_0, classes: sizes.append(len(x_0)) or x_0
-    for n in (1, generation.BLOCK, 3 * generation.BLOCK + 1):
+    for n in (1, density_module.BLOCK, 3 * density_module.BLOCK + 1):
         density.draw(torch.zeros(n, dtype=torch.long), seed=0)
-    assert sizes == 6 * [generation.BLOCK]
+    assert sizes == 6 * [density_module.BLOCK]
 
 
 @pytest.mark.parametrize("row", [0, 70])

@@ -22,7 +22,7 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from .._columns import Columns
-from .._generation import RepresentationDensity
+from .._density import RepresentationDensity
 from ..nets.views import table_view, window_view
 from ._file import ModelFileError
 from ._modules import build, is_complete, load_weights, structure_of
