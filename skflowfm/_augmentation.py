@@ -296,23 +296,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         X, amounts = off_torch(X), check_amounts(self.amount)
         check_count("cv", self.cv, low=2, optional=False)
         y = check_labels(y)
-        classifier = (
-            LogisticRegression() if self.classifier is None else self.classifier
-        )
-        sampler = FlowFMSampler() if self.sampler is None else self.sampler
-        if not (hasattr(classifier, "fit") and is_classifier(classifier)):
-            raise TypeError(f"classifier must be a classifier, got {classifier!r}.")
-        if not hasattr(sampler, "fit_resample"):
-            raise TypeError(
-                f"sampler must have a fit_resample method, got {sampler!r}. Use "
-                "FlowFMSampler or an over-sampler of imbalanced-learn."
-            )
-        if isinstance(sampler, FrozenEstimator):
-            raise TypeError(
-                "sampler must not be frozen, as it is fitted on each training part, "
-                f"got {sampler!r}. Freeze its transformer instead: "
-                "FlowFMSampler(FrozenEstimator(transformer))."
-            )
+        classifier, sampler = self._parts()
         check_all_labelled(classifier, y)
         rows = check_rows(self, as_codes(X), reset=True)
         if self.classifier is None and rows.is_windows:
@@ -339,6 +323,26 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         self.classifier_ = clone(classifier).fit(X_all, y_all)
         self.classes_ = self.classifier_.classes_
         return self
+
+    def _parts(self):
+        """Return classifier and sampler, or say what is wrong with them."""
+        classifier, sampler = self.classifier, self.sampler
+        classifier = LogisticRegression() if classifier is None else classifier
+        sampler = FlowFMSampler() if sampler is None else sampler
+        if not (hasattr(classifier, "fit") and is_classifier(classifier)):
+            raise TypeError(f"classifier must be a classifier, got {classifier!r}.")
+        if not hasattr(sampler, "fit_resample"):
+            raise TypeError(
+                f"sampler must have a fit_resample method, got {sampler!r}. Use "
+                "FlowFMSampler or an over-sampler of imbalanced-learn."
+            )
+        if isinstance(sampler, FrozenEstimator):
+            raise TypeError(
+                "sampler must not be frozen, as it is fitted on each training part, "
+                f"got {sampler!r}. Freeze its transformer instead: "
+                "FlowFMSampler(FrozenEstimator(transformer))."
+            )
+        return classifier, sampler
 
     def _enlarged(self, X, y, groups):
         """Return the rows with ``amount_`` of new ones."""

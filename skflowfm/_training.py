@@ -168,13 +168,6 @@ def train(module: nn.Module, draw, index, held_out, plan) -> Training:
     stopping = EarlyStopping(
         "valid_flow", patience=PATIENCE, load_best=True, sink=lambda text: None
     )
-    callbacks = [("schedule", Schedule(budget)), ("clip", GradientNormClipping(1.0))]
-    if watched:
-        callbacks.append(("valid_flow", PassthroughScoring("valid_flow")))
-        callbacks.append(("stopping", stopping))
-    if plan.verbose:
-        callbacks.append(("progress", Progress(budget)))
-    callbacks.append(("end", End(budget)))
     rounds = -(-budget.max_steps // STEPS_PER_ROUND) if budget.max_steps else 10**9
     net = JointNet(
         module,
@@ -191,7 +184,7 @@ def train(module: nn.Module, draw, index, held_out, plan) -> Training:
         verbose=0,
         alignment=plan.alignment,
         callbacks__print_log=None,
-        callbacks=callbacks,
+        callbacks=list(callbacks_of(plan, stopping if watched else None)),
     )
     module.train()
     with the_same_again():
@@ -202,6 +195,18 @@ def train(module: nn.Module, draw, index, held_out, plan) -> Training:
     if watched and stopping.best_epoch_:
         kept_steps = int(history.step[stopping.best_epoch_ - 1])
     return Training(history, budget.n_steps, kept_steps, budget.seconds, stopped_by)
+
+
+def callbacks_of(plan, stopping):
+    """Yield what happens around the steps of a training, in order, with its name."""
+    yield "schedule", Schedule(plan.budget)
+    yield "clip", GradientNormClipping(1.0)
+    if stopping is not None:
+        yield "valid_flow", PassthroughScoring("valid_flow")
+        yield "stopping", stopping
+    if plan.verbose:
+        yield "progress", Progress(plan.budget)
+    yield "end", End(plan.budget)
 
 
 def train_on(model, rows, index, held_out, view, z_noise, plan):
