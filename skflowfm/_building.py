@@ -3,12 +3,11 @@
 import copy
 import math
 from functools import partial
-from numbers import Integral
 
 import torch
 from torch import nn
 
-from ._checks import check_count, check_number
+from ._checks import check_count, check_number, check_verbose
 from ._device import place, resolve_device
 from ._own_modules import check_module, try_encoder, try_velocity_field
 from .nets import (
@@ -36,18 +35,17 @@ def check_parameters(estimator):
         check_number("max_time", estimator.max_time, 0, above=True)
     check_number("alignment", estimator.alignment, 0)
     check_number("validation_fraction", estimator.validation_fraction, 0, 1)
-    if not (estimator.views in ("auto", None) or callable(estimator.views)):
+    views = estimator.views
+    auto = views is None or (isinstance(views, str) and views == "auto")
+    if not (auto or callable(views)):
         raise ValueError(
             "views must be 'auto', None or a callable view(x, generator), got "
-            f"views={estimator.views!r}."
+            f"views={views!r}."
         )
     for name in ("encoder", "velocity_field"):
         check_module(name, getattr(estimator, name))
     resolve_device(estimator.device)
-    if not isinstance(estimator.verbose, Integral):
-        raise ValueError(
-            f"verbose must be a bool or an integer, got verbose={estimator.verbose!r}."
-        )
+    check_verbose(estimator.verbose)
 
 
 def check_rate(sampling_rate):

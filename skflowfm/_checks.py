@@ -97,6 +97,11 @@ def reject_unreadable(X) -> None:
     if isinstance(X, (list, tuple)):
         try:
             X = np.asarray(X)
+        except (RuntimeError, TypeError) as error:  # torch's, of tensors
+            raise TypeError(
+                f"X must be an array of rows, got a {type(X).__name__} that numpy "
+                f"cannot read ({error}). Of tensors, pass torch.stack(X)."
+            ) from None
         except ValueError as error:
             raise ValueError(
                 "X must be windows of equal length, got a ragged list "
@@ -177,6 +182,14 @@ def check_number(
         raise ValueError(
             f"{name} must be a number in {'(' if above else '['}{low}, {high}), got "
             f"{name}={value!r}."
+        )
+
+
+def check_verbose(verbose) -> None:
+    """Raise unless ``verbose`` is a bool or an integer."""
+    if not isinstance(verbose, Integral):
+        raise ValueError(
+            f"verbose must be a bool or an integer, got verbose={verbose!r}."
         )
 
 

@@ -16,6 +16,7 @@ from ._checks import (
     check_length,
     check_number,
     check_present,
+    check_verbose,
     off_torch,
     reject_none,
     seed_of,
@@ -67,12 +68,13 @@ class FineTuned(Exportable, Savable, BaseEstimator):
     """
 
     def _check_parameters(self):
-        if self.strategy not in STRATEGIES:
+        if not (isinstance(self.strategy, str) and self.strategy in STRATEGIES):
             raise ValueError(
                 f"strategy must be one of {STRATEGIES}, got strategy={self.strategy!r}."
             )
         check_count("max_steps", self.max_steps, low=1)
         check_number("validation_fraction", self.validation_fraction, 0, 1)
+        check_verbose(self.verbose)
 
     def _pretrain(self, X, groups, seed):
         """Set ``transformer_``: pretrained, frozen or, from scratch, untrained."""

@@ -115,12 +115,12 @@ def whole_blocks(blocks, row_shape):
     """Yield the blocks that are there; single rows are gathered into blocks."""
     single = []
     for place, block in enumerate(blocks):
-        shape = np.shape(block)
+        shape = shape_of(block)
         if shape == row_shape:
             single.append(own(block))
             if len(single) < TRANSFORM_BLOCK:
                 continue
-        elif shape[1:] != row_shape:
+        elif isinstance(shape, str) or shape[1:] != row_shape:
             raise ValueError(
                 f"blocks must hold rows of shape {row_shape} as in fit, or blocks of "
                 f"shape {('n', *row_shape)}, got shape {shape} at place {place}. Bring "
@@ -134,6 +134,14 @@ def whole_blocks(blocks, row_shape):
             yield block
     if single:
         yield joined(single)
+
+
+def shape_of(block):
+    """Return the shape of a row or block, or in words that it has none."""
+    try:
+        return np.shape(block)
+    except ValueError:  # of a pair (index, row), or of rows that differ in length
+        return f"of parts that differ ({type(block).__name__})"
 
 
 def own(row):
@@ -152,9 +160,16 @@ def joined(rows):
 def written(results, out):
     """Write results to ``out``, one after the other, and return the filled part."""
     n = 0
-    if not (hasattr(out, "shape") and hasattr(out, "dtype")):
+    has_rows = len(getattr(out, "shape", ())) > 0
+    if not (has_rows and isinstance(getattr(out, "dtype", None), np.dtype)):
         raise TypeError(
-            f"out must be an array or a memory map, got a {type(out).__name__}."
+            "out must be an array or a memory map with rows, got a "
+            f"{type(out).__name__}."
+        )
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError(
+            "out must be writeable, got an array that is only for reading. Pass a copy "
+            "of it, or open the memory map with mode='r+'."
         )
     for result in results:
         result = np.asarray(result)

@@ -78,10 +78,11 @@ class End(Callback):
     """Ends training with the budget, when all others have seen the last round."""
 
     def __init__(self, budget):
-        self.budget = budget
+        self.budget, self.reached = budget, False
 
     def on_epoch_end(self, net, **kwargs):
         if self.budget.spent() >= 1:
+            self.reached = True
             raise KeyboardInterrupt
 
 
@@ -92,7 +93,7 @@ class Progress(Callback):
         self.budget = budget
 
     def on_train_begin(self, net, **kwargs):
-        self.start = self.budget.spent(), self.budget.seconds
+        self.start, self.line = (self.budget.spent(), self.budget.seconds), ""
 
     def on_batch_end(self, net, training=False, **kwargs):
         if not training:
@@ -116,7 +117,8 @@ class Progress(Callback):
             sys.stdout.flush()
 
     def on_train_end(self, net, **kwargs):
-        sys.stdout.write(("\r" if sys.stdout.isatty() else "") + self.line + "\n")
+        if self.line:
+            sys.stdout.write(("\r" if sys.stdout.isatty() else "") + self.line + "\n")
 
 
 def report_views(n_done: int, n: int) -> None:
@@ -168,6 +170,7 @@ def train(module: nn.Module, draw, index, held_out, plan) -> Training:
     stopping = EarlyStopping(
         "valid_flow", patience=PATIENCE, load_best=True, sink=lambda text: None
     )
+    end = End(budget)
     rounds = -(-budget.max_steps // STEPS_PER_ROUND) if budget.max_steps else 10**9
     net = JointNet(
         module,
@@ -184,20 +187,20 @@ def train(module: nn.Module, draw, index, held_out, plan) -> Training:
         verbose=0,
         alignment=plan.alignment,
         callbacks__print_log=None,
-        callbacks=list(callbacks_of(plan, stopping if watched else None)),
+        callbacks=list(callbacks_of(plan, stopping if watched else None, end)),
     )
     module.train()
     with the_same_again():
         net.fit(batches, watched)
     module.eval()
-    stopped_by = stop_reason(budget, stopping if watched else None)
+    stopped_by = stop_reason(budget, stopping if watched else None, end)
     history, kept_steps = tidy(net.history), budget.n_steps
     if watched and stopping.best_epoch_:
         kept_steps = int(history.step[stopping.best_epoch_ - 1])
     return Training(history, budget.n_steps, kept_steps, budget.seconds, stopped_by)
 
 
-def callbacks_of(plan, stopping):
+def callbacks_of(plan, stopping, end):
     """Yield what happens around the steps of a training, in order, with its name."""
     yield "schedule", Schedule(plan.budget)
     yield "clip", GradientNormClipping(1.0)
@@ -206,7 +209,7 @@ def callbacks_of(plan, stopping):
         yield "stopping", stopping
     if plan.verbose:
         yield "progress", Progress(plan.budget)
-    yield "end", End(plan.budget)
+    yield "end", end
 
 
 def train_on(model, rows, index, held_out, view, z_noise, plan):
@@ -275,15 +278,17 @@ def without_views(draw):
     return plain
 
 
-def stop_reason(budget, stopping) -> str:
-    """Say what ended training; pass on an interrupt that was the user's."""
+def stop_reason(budget, stopping, end) -> str:
+    """Say what ended training; pass on an interrupt that was the user's.
+
+    skorch ends a training quietly at any interrupt, its own and ours among them.
+    """
     if stopping is not None and stopping.misses_ >= stopping.patience:
         return "early_stopping"
-    if budget.max_steps and budget.n_steps >= budget.max_steps:
-        return "max_steps"
-    if budget.spent() >= 1:
-        return "max_time"
-    raise KeyboardInterrupt
+    if not end.reached:
+        raise KeyboardInterrupt
+    by_steps = budget.max_steps and budget.n_steps >= budget.max_steps
+    return "max_steps" if by_steps else "max_time"
 
 
 def tidy(history) -> pd.DataFrame:

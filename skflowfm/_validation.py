@@ -204,10 +204,11 @@ def check_dimensions(estimator, X) -> None:
 
 
 def check_finite(rows: Rows) -> None:
-    """Raise with the place of the first NaN, infinity or float32 overflow."""
+    """Raise at the first NaN, infinity or value too large for work in float32."""
     for part in rows.chunks():
         with np.errstate(over="ignore"):
-            bad = ~np.isfinite(rows.array[part].astype(np.float32))
+            # twice, as their differences are to be finite, too
+            bad = ~np.isfinite(2 * rows.array[part].astype(np.float32))
         if bad.any():
             where = [int(i) for i in np.argwhere(bad)[0]]
             where[0] += part.start

@@ -687,6 +687,16 @@ def test_a_description_without_a_model(windows, path):
     assert json.loads(json.dumps(about, allow_nan=False)) == about
 
 
+def test_a_description_tells_dates_and_paths(windows, path):
+    X, y = make_wearable(20, n_timesteps=32, random_state=0, return_X_y=True)[:2]
+    windows.save(path)
+    days = np.array(["2020-01", "2021-01"], "M8[M]")[(y > 2).astype(int)]
+    FlowFMClassifier(Path(path), random_state=0).fit(X, days).save(path)
+    about = describe(path)
+    assert about["input"]["classes"] == ["2020-01", "2021-01"]
+    assert about["parameters"]["transformer"] == str(path)
+
+
 def test_a_description_of_fine_tuning(windows, path):
     X, y = make_wearable(64, n_timesteps=32, random_state=0, return_X_y=True)[:2]
     model = FlowFMClassifier(

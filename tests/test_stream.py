@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -147,6 +148,8 @@ def test_out_without_room_is_refused(model, classifier):
         ([table(5), table(5)[:, :2]], r"shape \(3,\) as in fit.*\(5, 2\) at place 1"),
         ([np.ones(4)], r"got shape \(4,\) at place 0.*resample_windows"),
         ([3.0], r"got shape \(\) at place 0"),
+        (pd.DataFrame(table(2)).iterrows(), r"parts that differ \(tuple\) at place 0"),
+        ([[[1.0, 2.0, 3.0], [1.0]]], r"parts that differ \(list\) at place 0"),
     ],
 )
 def test_rows_of_another_shape_are_refused_by_place(model, blocks, message):
@@ -316,6 +319,12 @@ def test_rows_of_a_memory_map_do_not_pile_up(shape, tmp_path):
 def test_what_out_cannot_hold_is_refused(model):
     with pytest.raises(TypeError, match="out must be an array"):
         stream(model.transform, [], out=[0] * 9)
+    for out in (torch.zeros(9), np.array(0.0)):
+        with pytest.raises(TypeError, match="an array or a memory map with rows"):
+            stream(model.transform, [table(3)], out=out)
+    for_reading = np.broadcast_to(np.float32(0), (9, 4))
+    with pytest.raises(ValueError, match="out must be writeable"):
+        stream(model.transform, [table(3)], out=for_reading)
     for result, dtype in ((1000, np.int8), (1e6, np.float16), (-1, np.uint8)):
         with pytest.raises(ValueError, match="out must have room"):
             list(written([np.array([result])], np.zeros(1, dtype)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skflowfm import FlowFMTransformer, _budget, _transformer
+from skflowfm import FlowFMTransformer, _budget, _training, _transformer
 from skflowfm._budget import WARM_UP_STEPS, Budget, Plan, batch_size
 from skflowfm._device import resolve_device, the_same_again
 from skflowfm._draws import (
@@ -209,6 +209,32 @@ def test_an_interrupt_of_the_user_is_passed_on(windows):
 
     with pytest.raises(KeyboardInterrupt):
         FlowFMTransformer(4, views=interrupt, max_steps=5).fit(windows)
+
+
+class InterruptedWhileWatching(_training.JointNet):
+    """Its user loses patience while the held-out rows of the first round are seen."""
+
+    def validation_step(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("budget", [{"max_steps": 5}, {"max_time": 0.01}])
+def test_an_interrupt_of_the_last_round_is_passed_on(windows, monkeypatch, budget):
+    """Though by then the budget is spent."""
+    monkeypatch.setattr(_training, "JointNet", InterruptedWhileWatching)
+    model = FlowFMTransformer(4, validation_fraction=0.6, random_state=0, **budget)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(windows)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_an_interrupt_of_the_first_step_is_passed_on(windows, monkeypatch, verbose):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_training, "info_nce", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        FlowFMTransformer(4, max_steps=5, verbose=verbose).fit(windows)
 
 
 def test_groups_are_held_out_whole():

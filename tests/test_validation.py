@@ -63,6 +63,7 @@ BAD_FIT = [
     (np.ones((4, 3, 16), dtype=object), TypeError, "got dtype=object"),
     (np.ones((4, 3, 16), dtype=complex), ValueError, "Complex data not supported"),
     ([[[1.0, 2.0]], [[1.0, 2.0, 3.0]]], ValueError, "got a ragged list"),
+    ([torch.ones(2, requires_grad=True)], TypeError, "Of tensors, pass torch.stack(X)"),
     (iter([[1.0, 2.0]]), TypeError, "one by one use skflowfm.stream"),
     ([["a", "b"], ["c", "d"]], ValueError, "string"),
     (scipy.sparse.csr_array(np.eye(4)), TypeError, "Sparse data was passed"),
@@ -84,7 +85,12 @@ def test_fit_refuses_by_name(X, error, message):
 
 @pytest.mark.parametrize(
     ("value", "named"),
-    [(np.nan, "got NaN"), (np.inf, "got inf"), (1e300, "got 1e+300")],
+    [
+        (np.nan, "got NaN"),
+        (np.inf, "got inf"),
+        (1e300, "got 1e+300"),
+        (-2e38, "got -2e+38"),  # twice of it is too large
+    ],
 )
 def test_values_that_float32_cannot_hold_are_located(windows, value, named):
     X = with_value(windows, value, (7, 2, 11))
@@ -580,8 +586,19 @@ def test_groups_may_have_names_of_several_types(table):
 
 @pytest.mark.parametrize("verbose", ["no", None, 0.5])
 def test_verbose_is_a_number(table, verbose):
+    tuned = FlowFMClassifier(FrozenEstimator(transformer().fit(table)), verbose=verbose)
     with pytest.raises(ValueError, match="verbose must be a bool or an integer"):
         transformer(verbose=verbose).fit(table)
+    with pytest.raises(ValueError, match="verbose must be a bool or an integer"):
+        tuned.fit(table, np.arange(len(table)) % 2)
+
+
+def test_an_array_is_no_choice(table):
+    tuned = FlowFMClassifier(strategy=np.zeros(3))
+    with pytest.raises(ValueError, match="views must be 'auto', None or a callable"):
+        transformer(views=np.zeros(3)).fit(table)
+    with pytest.raises(ValueError, match="strategy must be one of"):
+        tuned.fit(table, np.arange(len(table)) % 2)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])

@@ -12,7 +12,9 @@ pipelines with other libraries' estimators there is ``skops.io``.
 
 import os
 import platform
+from datetime import date, timedelta
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 
 import numpy as np
 import pandas as pd
@@ -300,7 +302,10 @@ def readable(value):
     if isinstance(value, float):
         return value if np.isfinite(value) else repr(value)
     if isinstance(value, (np.generic, np.ndarray)):
-        return readable(value.tolist())
+        dates = value.dtype.kind in "mM"
+        return readable((value.astype(str) if dates else value).tolist())
+    if isinstance(value, (PurePath, date, timedelta)):
+        return str(value)
     if isinstance(value, (list, tuple)):
         return [readable(part) for part in value]
     if isinstance(value, dict):
