@@ -7,12 +7,13 @@ import pandas as pd
 from scipy import stats
 from sklearn.base import clone
 from sklearn.metrics import f1_score
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 from ._resampling import as_container, class_counts
 
 AMOUNTS = (0, 1, 2, 4)
 N_FOLDS = 5
+N_CUTS = 10
 
 
 def totals_of(amount: float, counts: dict) -> dict:
@@ -32,6 +33,8 @@ def take(rows, index):
 def folds_of(y, groups, cv: int):
     """Return (train, test) positions: stratified, of whole groups where they are given.
 
+    Every class is in all training parts.
+
     Raises
     ------
     ValueError
@@ -46,8 +49,21 @@ def folds_of(y, groups, cv: int):
             "class (two groups, if groups are given), got a class with one. Give a "
             "number as amount, or more rows."
         )
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    splitter = kind(min(cv, fewest), shuffle=True, random_state=0)
+    n_folds = min(cv, fewest)
+    if groups is None:
+        return folds_by(StratifiedKFold, n_folds, 0, codes, None)
+    tries = [(StratifiedGroupKFold, n_folds, seed) for seed in range(N_CUTS)]
+    tries += [(GroupKFold, n, 0) for n in range(n_folds, len(np.unique(units)) + 1)]
+    for way in tries:  # any may hold out all groups of a class, but for the last
+        folds = folds_by(*way, codes, groups)
+        if all(len(np.unique(codes[train])) > codes.max() for train, _ in folds):
+            break
+    return folds
+
+
+def folds_by(kind, n_folds, seed, codes, groups):
+    """Return (train, test) positions of one of scikit-learn's splitters."""
+    splitter = kind(n_folds, shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(codes)), codes, groups))
 
 

@@ -17,6 +17,7 @@ from ._checks import (
     check_groups,
     check_length,
     off_torch,
+    reject_missing_categories,
     seed_of,
 )
 from ._classifier import FlowFMClassifier, is_labelled
@@ -181,7 +182,8 @@ def check_amounts(amount):
         return list(AMOUNTS)
     values = [amount] if np.ndim(amount) == 0 else list(amount)
     try:
-        values = [float(value) for value in values]
+        no_numbers = any(isinstance(v, (str, bytes, bool, np.bool_)) for v in values)
+        values = [float("nan" if no_numbers else value) for value in values]
         good = len(values) > 0 and all(0 <= v < np.inf for v in values)
     except (TypeError, ValueError):
         good = False
@@ -298,6 +300,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         y = check_labels(y)
         classifier, sampler = self._parts()
         check_all_labelled(classifier, y)
+        reject_missing_categories(X)
         rows = check_rows(self, as_codes(X), reset=True)
         if self.classifier is None and rows.is_windows:
             raise TypeError(

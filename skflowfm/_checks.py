@@ -8,7 +8,8 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 
-TIMES = "date", "time", "duration"  # how frames of other libraries name their types
+# how frames of this and other libraries name their types
+TIMES = "date", "time", "duration", "period", "interval"
 TEXTS = "string", "utf8", "large_string"
 
 
@@ -51,6 +52,17 @@ def off_torch(X):
         return X.float().numpy()
 
 
+def reject_missing_categories(X) -> None:
+    """Raise where a frame has no category: numpy would make one of a whole number."""
+    dtypes = X.dtypes.items() if isinstance(X, pd.DataFrame) else ()
+    for name, dtype in dtypes:
+        if isinstance(dtype, pd.CategoricalDtype) and X[name].isna().any():
+            raise ValueError(
+                f"X must be finite, got a missing category in column {name!r}. "
+                "Fill it, or leave such rows out."
+            )
+
+
 def reject_columns(X: pd.DataFrame) -> None:
     """Raise on a frame with columns that have one name, or hold text."""
     if not X.columns.is_unique:
@@ -58,16 +70,14 @@ def reject_columns(X: pd.DataFrame) -> None:
         raise ValueError(
             f"X must have one column of each name, got {twice!r} more than once."
         )
+    reject_missing_categories(X)
     for name, dtype in X.dtypes.items():
         values = X[name]
         if isinstance(dtype, pd.CategoricalDtype):
-            if values.isna().any():  # of whole numbers, numpy would make one of it
-                raise ValueError(
-                    f"X must be finite, got a missing category in column {name!r}. "
-                    "Fill it, or leave such rows out."
-                )
             values = pd.Series(dtype.categories)
         kind = pd.api.types.infer_dtype(values, skipna=True)
+        if dtype.kind == "O" and kind.startswith(TIMES):
+            raise no_dates("X", f"{kind} in column {name!r}")
         if kind.startswith(("string", "bytes", "mixed")) and any(
             isinstance(value, (str, bytes)) for value in values
         ):
@@ -134,6 +144,14 @@ def reject_masked(name: str, values) -> None:
         )
 
 
+def no_dates(name: str, what: str) -> TypeError:
+    """Return the error for dates, durations and intervals."""
+    return TypeError(
+        f"{name} must be numeric, got dates or durations ({what}). Turn them into "
+        "numbers, such as hours since the start, or leave them out."
+    )
+
+
 def reject_dates(X, name: str = "X") -> None:
     """Raise on dates and durations, which numpy would count from 1970."""
     types = getattr(X, "dtypes", None)
@@ -151,10 +169,7 @@ def reject_dates(X, name: str = "X") -> None:
         for t in types
         if getattr(t, "kind", "") in ("M", "m") or str(t).lower().startswith(TIMES)
     ]:
-        raise TypeError(
-            f"{name} must be numeric, got dates or durations ({times[0]}). Turn them "
-            "into numbers, such as hours since the start, or leave them out."
-        )
+        raise no_dates(name, times[0])
 
 
 def check_count(name: str, value, *, low: int = 0, optional: bool = True) -> None:

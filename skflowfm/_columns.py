@@ -98,6 +98,13 @@ class Columns:
                 f"X must be a frame with the {n} columns of fit, got shape "
                 f"{np.shape(X)}."
             )
+        if n is not None and hasattr(X, "columns"):
+            names, given = list(self.like.columns), list(X.columns)
+            if given != names and sorted(map(str, given)) == sorted(map(str, names)):
+                raise ValueError(
+                    f"X must have the columns of fit in the same order, {names}, got "
+                    f"{given}. Take them from the frame in that order."
+                )
         for k, categories in self.categories.items():
             dtype = X.dtypes.iloc[k] if hasattr(X, "columns") else None
             known = getattr(dtype, "categories", None)

@@ -171,8 +171,8 @@ class RepresentationDensity:
                 out[part] = index[torch.cdist(z[part], rows).argmin(dim=1)]
         return out
 
-    def draw_codes(self, n: int, seed: int) -> torch.Tensor:
-        """Return ``n`` class codes at the frequencies of the fit."""
-        uniform = counter_uniform(seed, "label", 0, n, 1)[:, 0]
+    def draw_codes(self, n: int, seed: int, first: int = 0) -> torch.Tensor:
+        """Return codes of ``n`` samples from ``first`` on, as frequent as in fit."""
+        uniform = counter_uniform(seed, "label", first, n, 1)[:, 0]
         edges = self.frequency.double().cumsum(0)
         return torch.bucketize(uniform, edges[:-1].contiguous())

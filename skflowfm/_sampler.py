@@ -5,7 +5,13 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ._checks import all_or_nothing, forget, off_torch, seed_of
+from ._checks import (
+    all_or_nothing,
+    forget,
+    off_torch,
+    reject_missing_categories,
+    seed_of,
+)
 from ._columns import Columns, as_codes
 from ._conditions import checked_pool, density_of
 from ._onnx import Exportable
@@ -174,6 +180,7 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
         """
         n_evaluations = check_quality(self.quality, self.solver)
         forget(self, RESAMPLED)
+        reject_missing_categories(X)
         self._columns = Columns(as_container(X))
         coded = check_rows(self, as_codes(X), reset=True)
         y = checked_labels(y, len(coded))

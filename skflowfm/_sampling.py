@@ -210,10 +210,13 @@ class Sampling:
         if np.ndim(wanted):
             self._check_labelled("y")
             codes = codes_of(column_or_1d(off_torch(wanted)), self.classes_)
-        else:
-            check_count("n_samples", wanted, optional=False)
-            codes = self._density.draw_codes(wanted, seed)
-        return self._drawn_blocks(torch.as_tensor(codes).split(size), seed)
+            return self._drawn_blocks(torch.as_tensor(codes).split(size), seed)
+        check_count("n_samples", wanted, optional=False)
+        codes = (
+            self._density.draw_codes(min(size, wanted - first), seed, first)
+            for first in range(0, wanted, size)
+        )
+        return self._drawn_blocks(codes, seed)
 
     def _drawn_blocks(self, parts, seed):
         first, earlier = 0, torch.zeros(len(self._density.rows), dtype=torch.long)

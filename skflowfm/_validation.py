@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array, validate_data
 from ._checks import off_torch, reject_masked, reject_unreadable
 
 CHUNK = 4096
+ROUNDING = 1e-14  # relative, what a constant that was computed varies by
 
 
 class Rows:
@@ -55,14 +56,7 @@ class Rows:
         parts = [self.array[part] for part in self.chunks()]
         low = np.min([part.min(axis=axis) for part in parts], axis=0)
         high = np.max([part.max(axis=axis) for part in parts], axis=0)
-        bounds = []
-        for values, inwards in ((low, np.inf), (high, -np.inf)):
-            rounded = values.astype(np.float32)
-            beyond = rounded < values if inwards > 0 else rounded > values
-            towards = np.nextafter(rounded, np.float32(inwards))
-            bounds.append(np.where(beyond, towards, rounded).reshape(shape))
-        low, high = bounds
-        return np.minimum(low, high), high  # a constant may lie between two float32
+        return tuple(side.reshape(shape) for side in inwards(low, high))
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return mean, scale and spread per channel or feature.
@@ -85,7 +79,13 @@ class Rows:
         deviation = np.sqrt(variance)
         constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
         spacing = np.spacing(np.abs(mean).astype(np.float32))
-        warn_of_lost(mean, deviation, constant)
+        if self.array.dtype.kind in "iu":  # of which none is rounded
+            ends = [(part.min(axis=axis), part.max(axis=axis)) for part in parts]
+            low, high = (np.array(side) for side in zip(*ends, strict=True))
+            varies = low.min(axis=0) < high.max(axis=0)
+        else:
+            varies = deviation > ROUNDING * np.abs(mean)
+        warn_of_lost(mean, deviation, constant & varies)
         least = np.maximum(np.maximum(spacing, deviation), 1.0)
         scale, spread = np.where(constant, [least, 0 * deviation], deviation)
         shape = (-1, 1) if self.is_windows else (-1,)
@@ -95,9 +95,23 @@ class Rows:
         )
 
 
-def warn_of_lost(mean, deviation, constant) -> None:
+def inwards(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return an interval in float32, of which nothing is outside of the one given.
+
+    But where that lies between two float32 numbers: there it is the lower one.
+    """
+    sides = []
+    for values, towards in ((low, np.inf), (high, -np.inf)):
+        rounded = values.astype(np.float32)
+        beyond = rounded < values if towards > 0 else rounded > values
+        inner = np.nextafter(rounded, np.float32(towards))
+        sides.append(np.where(beyond, inner, rounded))
+    return np.minimum(*sides), sides[1]
+
+
+def warn_of_lost(mean, deviation, lost) -> None:
     """Warn of columns that vary by too little for float32, if by more than rounding."""
-    lost = np.flatnonzero(constant & (deviation > 1e-12 * np.abs(mean)))
+    lost = np.flatnonzero(lost)
     if len(lost):
         k = lost[0]
         warnings.warn(
@@ -257,9 +271,10 @@ def check_bounds(estimator, rows: Rows):
         bounds = [in_order(side, names) for side in bounds]
     try:
         with np.errstate(over="ignore"):  # beyond float32 there is no bound
-            low, high = (np.asarray(side, dtype=np.float32) for side in bounds)
-        good = all(side.shape in ((), (n,)) for side in (low, high))
-        good = good and bool((low <= high).all())  # not so for NaN
+            low, high = (np.asarray(side, dtype=np.float64) for side in bounds)
+            good = all(side.shape in ((), (n,)) for side in (low, high))
+            good = good and bool((low <= high).all())  # not so for NaN
+            low, high = inwards(low, high)
     except (TypeError, ValueError):
         good = False
     if not good:

@@ -11,7 +11,13 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
 from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer
-from skflowfm._amount import best_amount, compare_amounts, totals_of, with_amounts
+from skflowfm._amount import (
+    best_amount,
+    compare_amounts,
+    folds_of,
+    totals_of,
+    with_amounts,
+)
 
 SHIFT = 1.0
 
@@ -173,10 +179,39 @@ def test_amounts_of_the_package_s_own_sampler_on_a_frame():
     assert again.n_synthetic_ == 24
 
 
-@pytest.mark.parametrize("amount", [-1, "much", [], [1, np.nan], np.inf, [[1, 2]]])
+@pytest.mark.parametrize(
+    "amount", [-1, "much", "1", True, ["1"], [], [1, np.nan], np.inf, [[1, 2]]]
+)
 def test_bad_amounts(amount):
     with pytest.raises(ValueError, match="amount must be None, 'auto', a number"):
         AugmentedClassifier(amount=amount).fit(*two_classes(0, 5))
+
+
+def groups_of_classes(*of_each):
+    """Return labels and groups: for each class, its groups."""
+    pairs = [(c, g) for c, groups in enumerate(of_each) for g in groups]
+    return np.array(pairs).repeat(2, axis=0).T
+
+
+@pytest.mark.parametrize(
+    ("y", "groups"),
+    [
+        # the first cut holds out all of class 0 at once
+        (
+            [0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 1],
+            [2, 0, 1, 0, 1, 1, 2, 0, 1, 2, 1, 0, 1],
+        ),
+        # any cut in two does so with one of the classes
+        groups_of_classes([0, 1], [0, 1], [1, 2], [0, 2]),
+    ],
+)
+def test_every_class_stays_in_the_training_parts(y, groups):
+    y, groups = np.asarray(y), np.asarray(groups)
+    folds = folds_of(y, groups, 5)
+    for train, test in folds:
+        assert set(y[train]) == set(y)
+        assert not set(groups[train]) & set(groups[test])
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(y)))
 
 
 def test_a_class_of_one_row_cannot_be_compared():

@@ -132,8 +132,13 @@ def test_bad_input(sampler, X):
     frozen = FlowFMSampler(FrozenEstimator(transformer), quality=1).fit(plain)
     with pytest.raises(ValueError, match="in fit it had none"):
         frozen.sample_like(plain.assign(size=pd.Categorical(plain["size"] > 0)))
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="missing category in column 'colour'"):
         FlowFMSampler().fit(X.assign(colour=X["colour"].where(X["size"] > 0)))
+
+
+def test_columns_in_another_order_are_named(sampler, X):
+    with pytest.raises(ValueError, match="columns of fit in the same order"):
+        sampler.sample_like(X[X.columns[::-1]])
 
 
 def test_a_frame_that_lacks_a_column_is_refused_by_the_number_of_columns():

@@ -510,6 +510,9 @@ BAD[3, 1] = np.nan
         (lambda: nearest_neighbour_copy(X2, X2, X2[:, :3]), "rows of X_holdout"),
         (lambda: train_on_synthetic(X2, Y, X2, Y[:-1]), "y_test must have one entry"),
         (lambda: train_on_synthetic(X2, 0 * Y, X2, Y), "at least two classes"),
+        (lambda: train_on_synthetic(X2, Y + 0.5, X2, Y), "classes, got.* 0.5. Cut"),
+        (lambda: train_on_synthetic(X2, Y.astype(str), X2, Y), "such as 0, got '0'"),
+        (lambda: train_on_synthetic(X2, Y + 7, X2, Y), "such as 0, got 7. Name them"),
         (lambda: train_on_synthetic(X2, Y, X2, Y, X_train=X2), "both X_train and y"),
         (lambda: c2st_auc(X2, X2, random_state=-1), "random_state must be None"),
     ],
@@ -519,13 +522,20 @@ def test_errors_say_what_was_expected_and_got(call, message):
         call()
 
 
+def test_whole_numbers_among_objects_are_classes():
+    ways = [
+        train_on_synthetic(X2, y, X2, y, random_state=0) for y in (Y, Y.astype("O"))
+    ]
+    assert ways[0] == ways[1]
+
+
 def test_random_state_of_another_type_is_refused():
     with pytest.raises(TypeError, match=r"random_state must be None.*'seed'"):
         log_psd_distance(X3, X3, random_state="seed")
 
 
 def test_metrics_import_numpy_and_scikit_learn_only():
-    allowed = {"numpy", "sklearn", "math", "dataclasses", "skflowfm"}
+    allowed = {"numpy", "sklearn", "math", "dataclasses", "numbers", "skflowfm"}
     for path in Path(skflowfm.metrics.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

@@ -264,6 +264,20 @@ def test_resampled_rows_know_where_they_come_from(data, transformer):
     np.testing.assert_array_equal(X_all[len(X) :], X_new.astype(X.dtype))
 
 
+@pytest.mark.parametrize("bounds", [(0.7, 0.8), (0.1, 1 / 3), (-1 / 3, 0.7)])
+def test_rows_in_float64_are_within_bounds_to_the_bit(bounds):
+    low, high = bounds
+    X = np.random.default_rng(0).uniform(low, high, size=(60, 3))
+    sampler = FlowFMSampler(
+        FlowFMTransformer(2, max_steps=1), quality=1, bounds=bounds, random_state=0
+    )
+    X_all, _ = sampler.fit_resample(X, np.repeat([0, 1], [40, 20]))
+    drawn = X_all[60:]
+    assert drawn.dtype == np.float64
+    assert low <= drawn.min() < low + 1e-6
+    assert high - 1e-6 < drawn.max() <= high
+
+
 def test_bounds_move_what_is_outside_to_the_edge(data, transformer):
     X, y, _ = data
     frozen = FrozenEstimator(transformer)
@@ -277,7 +291,8 @@ def test_bounds_move_what_is_outside_to_the_edge(data, transformer):
     per_channel = FlowFMSampler(frozen, bounds=([0, -np.inf, -0.1], np.inf), **settings)
     given = per_channel.fit(X, y).sample(200)
     assert given[:, 0].min() == 0 > free[:, 0].min()
-    assert given[:, 2].min() == np.float32(-0.1)
+    edge = np.nextafter(np.float32(-0.1), np.float32(0))  # the first inside of -0.1
+    assert given[:, 2].min() == edge
     np.testing.assert_array_equal(given[:, 1], free[:, 1])
 
 

@@ -333,6 +333,15 @@ def test_a_time_stamp_does_not_outweigh_what_it_stands_beside(spread):
     assert LinearRegression().fit(z, X).score(z, X) > 0.9
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_whole_numbers_that_float32_cannot_tell_apart_are_spoken_of(dtype):
+    stamps = (1_700_000_000_000_000 + 10 * np.arange(60)).astype(dtype)
+    with pytest.warns(UserWarning, match="taken for constant"):
+        FlowFMTransformer(max_steps=0).fit(np.column_stack([stamps, np.arange(60)]))
+    stamps[:] = stamps[0]
+    FlowFMTransformer(max_steps=0).fit(np.column_stack([stamps, np.arange(60)]))
+
+
 def test_a_constant_column_of_large_numbers_comes_back_as_it_was():
     X = np.column_stack([np.random.default_rng(0).normal(size=(60, 3)), [1.7e9] * 60])
     model = FlowFMTransformer(max_steps=1, random_state=0).fit(X)
@@ -819,6 +828,23 @@ def test_a_missing_category_is_missing(of_fit):
     call = model.fit if of_fit else model.fit(X).transform
     with pytest.raises(ValueError, match="missing category in column 'a'"):
         call(holed)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.period_range("2020", periods=40, freq="M"),
+        pd.interval_range(0, 40),
+        [day.date() for day in pd.date_range("2020", periods=40)],
+        [pd.Timedelta(hours=h) for h in range(40)],
+    ],
+    ids=lambda values: type(values[0]).__name__,
+)
+def test_dates_of_all_kinds_are_refused(values):
+    X = pd.DataFrame({"a": np.arange(40.0), "t": values})
+    for model in (transformer(), FlowFMSampler(transformer())):
+        with pytest.raises(TypeError, match="dates or durations"):
+            model.fit(X)
 
 
 class OfAnotherLibrary:

@@ -1,5 +1,7 @@
 """Input checks and private randomness of the measures."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils import check_array
 
@@ -84,6 +86,41 @@ def check_length(values, name, X, X_name):
         )
     check_present(name, values)
     return values
+
+
+def check_classes(values, name, X, X_name):
+    """Return class labels, one per row of `X`; whole numbers as such."""
+    values = check_length(values, name, X, X_name)
+    if values.dtype.kind == "O" and all(isinstance(v, Integral) for v in values):
+        values = np.array(values.tolist())
+    numbers = values.dtype.kind == "f" or {type(v) for v in values.tolist()} == {float}
+    if numbers and not np.array_equal(values, np.rint(values.astype(float))):
+        raise ValueError(
+            f"{name} must hold classes, got numbers such as {values.tolist()[0]}. Cut "
+            "them into classes, for example with numpy.digitize."
+        )
+    return values
+
+
+def check_several(y, name, remedy):
+    """Raise unless there are two classes, from which something can be learned."""
+    if len(np.unique(y)) < 2:
+        raise ValueError(
+            f"{name} must hold at least two classes, got only {y.tolist()[0]!r}. "
+            f"{remedy}"
+        )
+
+
+def check_same_classes(**labels):
+    """Raise if labels are not of one kind, or have no class of the first in common."""
+    (first, values), *others = labels.items()
+    for name, other in others:
+        texts, others_are = (isinstance(y[0], (str, bytes)) for y in (values, other))
+        if texts != others_are or not np.isin(other, values).any():
+            raise ValueError(
+                f"{name} must have classes of {first}, such as {values.tolist()[0]!r}, "
+                f"got {other.tolist()[0]!r}. Name them alike on all sides."
+            )
 
 
 def check_same_columns(**frames):

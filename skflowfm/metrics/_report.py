@@ -6,9 +6,11 @@ import numpy as np
 from sklearn.metrics import recall_score
 
 from skflowfm.metrics._checks import (
-    check_length,
+    check_classes,
     check_rows,
+    check_same_classes,
     check_same_columns,
+    check_several,
     private_generator,
 )
 from skflowfm.metrics._copy import nearest_neighbour_copy
@@ -19,7 +21,7 @@ from skflowfm.metrics._dependence import (
 from skflowfm.metrics._distribution import frechet_distance, mmd, precision_recall
 from skflowfm.metrics._features import representation_features
 from skflowfm.metrics._spectrum import log_psd_distance
-from skflowfm.metrics._transfer import classifiers, train_on_synthetic
+from skflowfm.metrics._transfer import REMEDY, classifiers, train_on_synthetic
 from skflowfm.metrics._two_sample import c2st_auc
 
 NOTE = "None of this is a privacy guarantee: rows that pass may still reveal people."
@@ -180,10 +182,11 @@ def quality_report(
     if y_test is not None and y_real is None:
         raise ValueError("y_test needs labels to train on: y_real and y_synthetic.")
     if y_real is not None:
-        y_real = check_length(y_real, "y_real", X_real, "X_real")
-        y_synthetic = check_length(
+        y_real = check_classes(y_real, "y_real", X_real, "X_real")
+        y_synthetic = check_classes(
             y_synthetic, "y_synthetic", X_synthetic, "X_synthetic"
         )
+        check_same_classes(y_real=y_real, y_synthetic=y_synthetic)
     seed = int(private_generator(random_state).integers(2**31))
     lines = _likeness(X_real, X_synthetic, groups_real, seed)
     notes, recall = [NOTE], {}
@@ -197,7 +200,9 @@ def quality_report(
         if y_real is not None and y_test is None:
             notes.insert(0, NO_TEST_LABELS)
         if y_real is not None and y_test is not None:
-            y_test = check_length(y_test, "y_test", X_test, "X_test")
+            y_test = check_classes(y_test, "y_test", X_test, "X_test")
+            check_same_classes(y_test=y_test, y_real=y_real, y_synthetic=y_synthetic)
+            check_several(y_real, "y_real", REMEDY["train"])
             real, synthetic = (X_real, y_real), (X_synthetic, y_synthetic)
             lines += _usefulness(real, synthetic, (X_test, y_test), seed)
             recall = _recall(real, synthetic, (X_test, y_test), seed)

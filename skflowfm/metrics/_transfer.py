@@ -8,15 +8,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skflowfm.metrics._checks import (
-    check_length,
+    check_classes,
     check_rows,
+    check_same_classes,
     check_same_columns,
+    check_several,
     percentile_interval,
     private_generator,
 )
 from skflowfm.metrics._features import representation_features
 from skflowfm.metrics._result import TransferResult, TransferScore
 
+REMEDY = {
+    "synthetic": "Request rows of every class from the generator.",
+    "train": "Give rows of every class.",
+}
 N_TREES = 200
 N_BOOTSTRAP = 200
 
@@ -66,8 +72,9 @@ def train_on_synthetic(
     Raises
     ------
     ValueError
-        If shapes or lengths disagree, if training labels hold one class, if only one
-        of `X_train` and `y_train` is given.
+        If shapes or lengths disagree, if training labels hold one class, or none of
+        `y_test`, if labels are no classes, if only one of `X_train` and `y_train` is
+        given.
 
     References
     ----------
@@ -91,7 +98,7 @@ def train_on_synthetic(
         raise ValueError("Give both X_train and y_train, or none of them.")
     check_same_columns(X_test=X_test, X_synthetic=X_synthetic, X_train=X_train)
     X_test = check_rows(X_test, "X_test", min_rows=1)
-    y_test = check_length(y_test, "y_test", X_test, "X_test")
+    y_test = check_classes(y_test, "y_test", X_test, "X_test")
     X_test_features = representation_features(X_test)
     rng = private_generator(random_state)
     seed = int(rng.integers(2**31))
@@ -99,6 +106,8 @@ def train_on_synthetic(
     real = None
     if X_train is not None:
         real = _training_set(X_train, y_train, "train", X_test)
+    sides = {"y_test": y_test, "y_synthetic": synthetic[1]}
+    check_same_classes(**sides, **({} if real is None else {"y_train": real[1]}))
     scores = []
     for classifier in classifiers(seed):
         predicted = classifier.fit(*synthetic).predict(X_test_features)
@@ -118,12 +127,8 @@ def classifiers(seed):
 
 def _training_set(X, y, suffix, X_test):
     X = check_rows(X, f"X_{suffix}", like=("X_test", X_test))
-    y = check_length(y, f"y_{suffix}", X, f"X_{suffix}")
-    if len(np.unique(y)) < 2:
-        raise ValueError(
-            f"y_{suffix} must hold at least two classes, got only {y[0]!r}. "
-            "Request rows of every class from the generator."
-        )
+    y = check_classes(y, f"y_{suffix}", X, f"X_{suffix}")
+    check_several(y, f"y_{suffix}", REMEDY[suffix])
     return representation_features(X), y
 
 
