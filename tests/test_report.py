@@ -123,6 +123,19 @@ def test_errors_say_what_was_expected(data, change, message):
         quality_report(**arguments)
 
 
+def test_labels_are_named_by_the_parameter_that_they_came_in(data):
+    X_real, X_synthetic = data[:2]
+    labels = np.arange(len(X_real)) % 2
+    new = np.arange(len(X_synthetic)) % 2
+    test = {"X_test": X_real, "y_test": labels}
+    with pytest.raises(ValueError, match="y_real must hold at least two classes"):
+        quality_report(X_real, X_synthetic, 0 * labels, new, **test)
+    with pytest.raises(ValueError, match="y_synthetic must have classes of y_real"):
+        quality_report(X_real, X_synthetic, labels, new.astype(str))
+    with pytest.raises(ValueError, match="y_real must have classes of y_test"):
+        quality_report(X_real, X_synthetic, labels + 7, new + 7, **test)
+
+
 # --------------------------------------------------------------------- the page
 def panels(figure):
     figure.savefig(io.BytesIO(), format="png")

@@ -181,6 +181,11 @@ def test_progress_is_one_line(model, capsys):
 
 
 # ------------------------------------------------------------------------------ draws
+def test_a_stream_of_more_rows_than_memory_holds_begins(sampler):
+    first = next(stream(sampler.sample, 10**15))
+    np.testing.assert_array_equal(first[:100], sampler.sample(100))
+
+
 def test_draws_are_those_of_one_call(sampler):
     blocks = list(stream(sampler.sample, 9000))
     assert [len(block) for block in blocks] == [4096, 4096, 808]
