@@ -161,15 +161,15 @@ def train(module: nn.Module, draw, index, held_out, plan) -> Training:
         )
     budget, device = plan.budget, plan.device
     budget.prepared = budget.seconds
-    watched = None
+    watched = stopping = None
     if len(held_out):
         held_out_generator = private_generator(plan.seed + 1, device)
         watched = FixedBatches(draw, held_out, budget.batch_size, held_out_generator)
+        # on a fixed set of views the alignment turns up long before the flow does
+        stopping = EarlyStopping(
+            "valid_flow", patience=PATIENCE, load_best=True, sink=lambda text: None
+        )
     batches = Batches(draw, index, budget, private_generator(plan.seed, device))
-    # on a fixed set of views the alignment turns up long before the flow does
-    stopping = EarlyStopping(
-        "valid_flow", patience=PATIENCE, load_best=True, sink=lambda text: None
-    )
     end = End(budget)
     rounds = -(-budget.max_steps // STEPS_PER_ROUND) if budget.max_steps else 10**9
     net = JointNet(
@@ -187,15 +187,15 @@ def train(module: nn.Module, draw, index, held_out, plan) -> Training:
         verbose=0,
         alignment=plan.alignment,
         callbacks__print_log=None,
-        callbacks=list(callbacks_of(plan, stopping if watched else None, end)),
+        callbacks=list(callbacks_of(plan, stopping, end)),
     )
     module.train()
     with the_same_again():
         net.fit(batches, watched)
     module.eval()
-    stopped_by = stop_reason(budget, stopping if watched else None, end)
+    stopped_by = stop_reason(budget, stopping, end)
     history, kept_steps = tidy(net.history), budget.n_steps
-    if watched and stopping.best_epoch_:
+    if stopping is not None and stopping.best_epoch_:
         kept_steps = int(history.step[stopping.best_epoch_ - 1])
     return Training(history, budget.n_steps, kept_steps, budget.seconds, stopped_by)
 

@@ -51,12 +51,15 @@ class Rows:
 
         As float32, rounded inwards, so that nothing between them is beyond the data.
         """
-        axis = (0, 2) if self.is_windows else 0
         shape = (-1, 1) if self.is_windows else (-1,)
+        return tuple(side.reshape(shape) for side in inwards(*self._ends()))
+
+    def _ends(self):
+        """Return the least and the largest value of each, in the dtype of the array."""
+        axis = (0, 2) if self.is_windows else 0
         parts = [self.array[part] for part in self.chunks()]
         low = np.min([part.min(axis=axis) for part in parts], axis=0)
-        high = np.max([part.max(axis=axis) for part in parts], axis=0)
-        return tuple(side.reshape(shape) for side in inwards(low, high))
+        return low, np.max([part.max(axis=axis) for part in parts], axis=0)
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return mean, scale and spread per channel or feature.
@@ -80,9 +83,7 @@ class Rows:
         constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
         spacing = np.spacing(np.abs(mean).astype(np.float32))
         if self.array.dtype.kind in "iu":  # of which none is rounded
-            ends = [(part.min(axis=axis), part.max(axis=axis)) for part in parts]
-            low, high = (np.array(side) for side in zip(*ends, strict=True))
-            varies = low.min(axis=0) < high.max(axis=0)
+            varies = np.less(*self._ends())
         else:
             varies = deviation > ROUNDING * np.abs(mean)
         warn_of_lost(mean, deviation, constant & varies)

@@ -333,9 +333,11 @@ def test_a_time_stamp_does_not_outweigh_what_it_stands_beside(spread):
     assert LinearRegression().fit(z, X).score(z, X) > 0.9
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.float64])
-def test_whole_numbers_that_float32_cannot_tell_apart_are_spoken_of(dtype):
-    stamps = (1_700_000_000_000_000 + 10 * np.arange(60)).astype(dtype)
+@pytest.mark.parametrize(
+    ("dtype", "unit"), [(np.int64, 10), (np.float64, 10), (np.int64, 10**4)]
+)
+def test_whole_numbers_that_float32_cannot_tell_apart_are_spoken_of(dtype, unit):
+    stamps = (unit * 170_000_000_000_000 + np.arange(60)).astype(dtype)
     with pytest.warns(UserWarning, match="taken for constant"):
         FlowFMTransformer(max_steps=0).fit(np.column_stack([stamps, np.arange(60)]))
     stamps[:] = stamps[0]
