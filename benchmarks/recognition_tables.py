@@ -3,7 +3,7 @@
     python benchmarks/recognition_tables.py out/recognition.csv [more.csv]
 
 Several files are joined: baselines need to run once only. Subjects are the unit: scores
-of a subject are averaged over seeds, then compared. The interval of a difference is
+of a subject are averaged over the seeds that both methods have, then compared. The interval of a difference is
 a percentile bootstrap over subjects; with fewer than about 15 subjects it is too
 narrow. `--markdown` prints the tables of README.md, with the sets side by side.
 """
@@ -29,6 +29,16 @@ def by_subject(rows):
     rows = rows[rows["metric"] == "subject_macro_f1"]
     table = rows.pivot_table(index="subject", columns="method", values="value")
     return table[rows["method"].unique()]
+
+
+def paired(rows, reference, method):
+    """`reference` minus `method`: one number per subject, over seeds that both have."""
+    rows = rows[rows["metric"] == "subject_macro_f1"]
+    table = rows.pivot_table("value", ["subject", "seed"], "method")
+    if not {reference, method} <= set(table):
+        return np.array([])
+    differences = (table[reference] - table[method]).dropna()
+    return differences.groupby("subject").mean().to_numpy()
 
 
 def bootstrap_interval(differences, level=0.95, n_draws=N_BOOTSTRAP, seed=0):
@@ -76,9 +86,11 @@ def difference_table(rows, reference):
     """`reference` minus every other method, paired by subject, with its interval."""
     lines = {}
     for fraction in sorted(rows["label_fraction"].unique(), reverse=True):
-        subjects = by_subject(rows[rows["label_fraction"] == fraction])
-        for method in subjects.columns.drop(reference):
-            differences = (subjects[reference] - subjects[method]).dropna()
+        shown = rows[rows["label_fraction"] == fraction]
+        for method in shown["method"].unique():
+            differences = paired(shown, reference, method)
+            if method == reference or not len(differences):
+                continue
             low, high = bootstrap_interval(differences)
             better = f"{(differences > 0).sum()}/{len(differences)}"
             text = f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}] {better}"
@@ -129,10 +141,10 @@ def difference_cell(part, reference, method):
     """`reference` minus `method` with its interval; bold where that excludes 0."""
     texts = []
     for fraction in sorted(part["label_fraction"].unique(), reverse=True):
-        subjects = by_subject(part[part["label_fraction"] == fraction])
-        if not {reference, method} <= set(subjects):
+        shown = part[part["label_fraction"] == fraction]
+        differences = paired(shown, reference, method)
+        if not len(differences):
             continue
-        differences = (subjects[reference] - subjects[method]).dropna()
         low, high = bootstrap_interval(differences)
         mean = without_zero(f"{differences.mean():+.3f}")
         mean = f"**{mean}**" if low > 0 or high < 0 else mean
@@ -147,10 +159,9 @@ def mean_difference_cell(rows, reference, method, n_draws=N_BOOTSTRAP, seed=0):
     for fraction in sorted(rows["label_fraction"].unique(), reverse=True):
         means, draws = [], []
         for _, part in rows[rows["label_fraction"] == fraction].groupby("dataset"):
-            subjects = by_subject(part)
-            if not {reference, method} <= set(subjects):
+            differences = paired(part, reference, method)
+            if not len(differences):
                 continue
-            differences = (subjects[reference] - subjects[method]).dropna().to_numpy()
             rng = np.random.default_rng(seed)
             drawn = rng.integers(len(differences), size=(n_draws, len(differences)))
             means.append(differences.mean())

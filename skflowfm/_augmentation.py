@@ -230,7 +230,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         ``FrozenEstimator`` is cheap.
     cv : int, default=5
         Most folds of that comparison, at least 2; as many as the rarest class has rows
-        (groups), if those are fewer.
+        (groups), if those are fewer. With groups there are more where otherwise a class
+        would be missing from a training part.
     random_state : int, RandomState, Generator or None, default=None
         Given, replaces the sampler's.
 

@@ -45,7 +45,7 @@ def health(model, rows, index, generator) -> dict:
     Returns
     -------
     dict
-        ``effective_rank`` (1 to n_components), ``component_std`` (standard deviation
+        ``effective_rank`` (0 to n_components), ``component_std`` (standard deviation
         of each component, ndarray), ``flow_loss_by_time`` (mean flow loss for t in
         [0, .2), ..., [.8, 1), ndarray; 0 would be a model that knows every row),
         ``left_open`` (how far what is generated from a row's z is from that row, mean

@@ -25,15 +25,16 @@ def info_nce(z_a: Tensor, z_b: Tensor, temperature: float = 0.5) -> Tensor:
     Parameters
     ----------
     z_a, z_b : Tensor of shape (n, n_components)
-        Representations of two views; row i of both comes from the same row of data.
+        Representations of two views; row i of both comes from the same row of data,
+        or from near ones.
     temperature : float, default=0.5
         Divides the cosine similarities. Lower concentrates on the hardest negatives.
 
     Returns
     -------
     Tensor of shape ()
-        At most :math:`\log(2n - 1)` for representations that carry nothing;
-        0 for a batch of one row, which has no negatives.
+        :math:`\log(2n - 1)` for representations that carry nothing, more where views
+        disagree; 0 for a batch of one row, which has no negatives.
     """
     n = len(z_a)
     if n < 2:

@@ -105,6 +105,17 @@ def test_a_claim_that_fails_in_one_measure_says_which(scripts):
     assert text == f"people not reached, {missed}"
 
 
+def test_an_auc_below_chance_is_no_better_than_chance(scripts):
+    rows = pd.DataFrame(
+        a_budget(scripts, "diffusion, 200 steps", 40, 0.51)
+        + a_budget(scripts, "diffusion, 400 steps", 80, 0.44, tstr=0.81)
+        + a_budget(scripts, "diffusion, 800 steps", 160, 0.40, tstr=0.79)
+        + a_budget(scripts, "flow, 100 steps", 20, 0.52, tstr=0.80)
+    )
+    (text,) = scripts.claims.training_claim(rows)
+    assert text == "people -50% (wall -50%; 100 against 200 steps, to C2ST 0.500)"
+
+
 def a_speed(scripts, method, rate, c2st, tstr=0.8):
     return rows_of(
         scripts, method, windows_per_second=rate, c2st_auc=c2st, tstr_forest=tstr

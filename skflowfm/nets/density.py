@@ -82,7 +82,8 @@ def arcs_between_neighbours(rows: Tensor, parent: Tensor, uniform: Tensor) -> Te
     more, the middle fifth, as points near an end give copies of its row.
 
     Where the rows of a neighbourhood are independent, points on the straight line to b
-    have a third less variance than the rows, those on the arc about a tenth less.
+    have a third less variance than the rows, those on the whole arc a tenth less, those
+    on its middle fifth a sixth less.
 
     Parameters
     ----------

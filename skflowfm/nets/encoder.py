@@ -87,9 +87,9 @@ class ConvEncoder(nn.Module):
 class FeatureEncoder(nn.Module):
     r"""A learned quarter, and beside it principal components as they are.
 
-    .. math:: h = (g(f),\; f_{1 \dots d - m}), \qquad m = \lceil d / 4 \rceil,
+    .. math:: h = (g(f),\; f_{1 \dots d - m}), \qquad m = \max(\lceil d / 4 \rceil,\; d - k),
 
-    with f the components of a fitted stem (:class:`~skflowfm.nets.Stem` for windows,
+    with f the k components of a fitted stem (:class:`~skflowfm.nets.Stem` for windows,
     :class:`~skflowfm.nets.PrincipalComponents` for tables) and g a network of two
     layers, its output bounded. Training can add to what the stem knows but not lose it.
     With ``continues`` the learned part is :math:`f_{d - m + 1 \dots d} + g(f)` with g
