@@ -63,10 +63,10 @@ def training_claim(rows):
     quality is taken to be linear in the logarithm of time.
     """
     texts = []
-    table = curves(rows)
-    if table.empty:
+    every = curves(rows)
+    if every.empty:
         return texts
-    for name, table in no_better_than_chance(table).groupby("dataset"):
+    for name, table in no_better_than_chance(every).groupby("dataset"):
         flow, diffusion = (table[table.kind == kind] for kind in ("flow", "diffusion"))
         if flow.empty or diffusion.empty:
             continue
@@ -163,10 +163,10 @@ def is_drawn_as_well(found, reference):
 def speed_claim(rows):
     """Return one text per data set: the quickest flow that draws as well."""
     texts = []
-    table = speeds(rows)
-    if table.empty:
+    every = speeds(rows)
+    if every.empty:
         return texts
-    for name, table in no_better_than_chance(table).groupby("dataset"):
+    for name, table in no_better_than_chance(every).groupby("dataset"):
         flow = table[table.method.str.startswith("flow")]
         ddim = table[table.method.str.contains("DDIM")]
         ancestral = table[table.method == f"diffusion, ancestral {N_TIMES}"]

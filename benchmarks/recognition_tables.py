@@ -3,9 +3,10 @@
     python benchmarks/recognition_tables.py out/recognition.csv [more.csv]
 
 Several files are joined: baselines need to run once only. Subjects are the unit: scores
-of a subject are averaged over the seeds that both methods have, then compared. The interval of a difference is
-a percentile bootstrap over subjects; with fewer than about 15 subjects it is too
-narrow. `--markdown` prints the tables of README.md, with the sets side by side.
+of a subject are averaged over the seeds that both methods have, then compared. The
+interval of a difference is a percentile bootstrap over subjects; with fewer than about
+15 subjects it is too narrow. `--markdown` prints the tables of README.md, with the sets
+side by side.
 """
 
 import argparse

@@ -207,8 +207,8 @@ def describe(path) -> dict:
         ``format_version``; ``class``; ``libraries`` (versions that wrote it);
         ``parameters`` (those that JSON does not hold as text); ``input`` (shape of a
         row, names of features, classes); ``training`` (steps, seconds, what ended it,
-        last losses, health); ``fine_tuning`` (the same, of a classifier or regressor that
-        has it); ``tensors`` (how many, and their bytes).
+        last losses, health); ``fine_tuning`` (the same, of a classifier or regressor
+        that has it); ``tensors`` (how many, and their bytes).
 
     Raises
     ------
