@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from ._checks import check_count, check_number, check_verbose
+from ._checks import check_count, check_flag, check_number, check_verbose
 from ._device import place, resolve_device
 from ._own_modules import check_module, try_encoder, try_velocity_field
 from .nets import (
@@ -46,6 +46,7 @@ def check_parameters(estimator):
         check_module(name, getattr(estimator, name))
     resolve_device(estimator.device)
     check_verbose(estimator.verbose)
+    check_flag("warm_start", estimator.warm_start)
 
 
 def check_rate(sampling_rate):

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import sys
 from collections.abc import Iterator
 from numbers import Integral
 
@@ -11,6 +12,7 @@ import pandas as pd
 # how frames of this and other libraries name their types
 TIMES = "date", "time", "duration", "period", "interval"
 TEXTS = "string", "utf8", "large_string"
+OURS = "skflowfm.", "sklearn.", "imblearn."  # modules that no warning should point at
 
 
 def all_or_nothing(method):
@@ -39,6 +41,14 @@ def reject_none(y) -> None:
     """Raise if there is no ``y`` where one is needed."""
     if y is None:
         raise ValueError("fit requires y to be passed, but the target y is None.")
+
+
+def outside() -> int:
+    """Return the stacklevel of a warning's first caller that is no library of ours."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(OURS):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def off_torch(X):
@@ -88,6 +98,24 @@ def reject_columns(X: pd.DataFrame) -> None:
             )
 
 
+def reject_nested(X) -> None:
+    """Raise on cells that are rows themselves: objects of arrays, nested frames."""
+    if isinstance(X, pd.DataFrame):
+        columns = [
+            X.iloc[:1, k] for k in np.flatnonzero([t.kind == "O" for t in X.dtypes])
+        ]
+        cells = [cell for column in columns for cell in column]
+    else:
+        is_objects = getattr(getattr(X, "dtype", None), "kind", "") == "O"
+        cells = list(X[:1]) if is_objects and X.ndim == 1 else []
+    if any(isinstance(cell, (list, tuple, np.ndarray, pd.Series)) for cell in cells):
+        raise TypeError(
+            "X must be an array (n_windows, n_channels, n_timesteps) of numbers, got "
+            f"a {type(X).__name__} with a whole sequence in each cell. "
+            "Put windows of equal length together with np.stack."
+        )
+
+
 def reject_unreadable(X) -> None:
     """Raise on what would be read wrongly or fail far from its cause."""
     if isinstance(X, Iterator):
@@ -102,6 +130,7 @@ def reject_unreadable(X) -> None:
             "Convert it to an array (n_windows, n_channels, n_timesteps), for example "
             "with skflowfm.datasets.sliding_windows."
         )
+    reject_nested(X)
     if isinstance(X, pd.DataFrame):
         reject_columns(X)
     if isinstance(X, (list, tuple)):
@@ -160,9 +189,11 @@ def reject_dates(X, name: str = "X") -> None:
     types = getattr(getattr(X, "schema", None), "types", types)  # of pyarrow
     names = [str(t) for t in types]
     if texts := [t for t in names if t == "str" or t.lower().startswith(TEXTS)]:
+        remedy = "Turn it into numbers (OneHotEncoder) or leave it out."
+        if name == "y":
+            remedy = "Turn it into numbers, y.astype(float)."
         raise TypeError(
-            f"{name} must be numeric, got a column of text ({texts[0]}). Turn it into "
-            "numbers (OneHotEncoder) or leave it out."
+            f"{name} must be numeric, got a column of text ({texts[0]}). {remedy}"
         )
     if times := [
         str(t)
@@ -208,6 +239,12 @@ def check_verbose(verbose) -> None:
         )
 
 
+def check_flag(name: str, value) -> None:
+    """Raise unless ``value`` is true or false."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, got {name}={value!r}.")
+
+
 def check_length(name: str, values, n: int) -> np.ndarray:
     """Return ``values`` as a 1-D array of length ``n``, or raise."""
     values = np.asarray(off_torch(values))
@@ -224,6 +261,9 @@ def check_groups(groups, n: int):
     if groups is None:
         return None
     reject_masked("groups", groups)
+    groups = np.asarray(off_torch(groups))
+    if groups.shape == (n, 1):  # a column of a frame
+        groups = groups[:, 0]
     groups = check_length("groups", groups, n)
     check_present("groups", groups)
     if groups.dtype == object:
@@ -235,13 +275,15 @@ def check_groups(groups, n: int):
     return groups
 
 
-def check_present(name: str, values) -> None:
-    """Raise if a label or group is missing."""
+def check_present(
+    name: str, values, remedy: str = "Leave these rows out, or name what is unknown."
+) -> None:
+    """Raise if a label or group is missing; ``remedy`` says what to do."""
     missing = np.flatnonzero(pd.isna(np.asarray(values)))
     if len(missing):
         raise ValueError(
             f"{name} must have no missing value, got {len(missing)}, the first at "
-            f"index {missing[0]}. Leave these rows out, or name what is unknown."
+            f"index {missing[0]}. {remedy}"
         )
 
 

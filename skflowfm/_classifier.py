@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
@@ -215,7 +216,9 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     Notes
     -----
     Rows whose label is -1 are unlabelled, as in ``sklearn.semi_supervised``: they serve
-    pretraining alone. With only one other class, -1 is a class.
+    pretraining alone, and ``score`` leaves them out. Other scorers take -1 for a class
+    of its own: cross-validate on labelled rows, with a transformer that was fitted on
+    all. With only one other class, -1 is a class. Rows have no weights, classes do.
 
     References
     ----------
@@ -286,7 +289,7 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         check_number("C", self.C, 1e-30)
         reject_none(y)
         y = column_or_1d(off_torch(y), warn=True)
-        check_present("y", y)
+        check_present("y", y, "-1 is the label of rows without one: y.fillna(-1).")
         rows = check_rows(self, X, reset=True, min_rows=2)
         check_length("y", y, len(rows))
         groups = check_groups(groups, len(rows))
@@ -309,6 +312,33 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         )
         self._learn(X, rows, known, groups, seed)
         return self
+
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy on the rows that have a label.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+        y : array-like of shape (n,)
+            Their labels; rows of label -1 are left out, unless that is a class.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+        """
+        check_is_fitted(self)
+        labels = column_or_1d(off_torch(y))
+        known = np.array([label != -1 for label in labels.tolist()])
+        if known.all() or -1 in self.classes_.tolist():
+            return super().score(X, y, sample_weight)
+        if not known.any():
+            raise ValueError("y must have a label other than -1, got none to score.")
+        predicted = self.predict(X)
+        check_length("y", labels, len(predicted))
+        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        return accuracy_score(labels[known], predicted[known], sample_weight=weight)
 
     @property
     def _n_answers(self):

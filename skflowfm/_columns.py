@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_integer_dtype
+from pandas.api.types import infer_dtype, is_bool_dtype, is_integer_dtype
 
 
 def is_categorical(X) -> bool:
@@ -10,6 +10,20 @@ def is_categorical(X) -> bool:
     return isinstance(X, pd.DataFrame) and any(
         isinstance(dtype, pd.CategoricalDtype) for dtype in X.dtypes
     )
+
+
+def is_whole(column) -> bool:
+    """Return whether a Series is of integers, of Python's in one of objects."""
+    if column.dtype == object:
+        return infer_dtype(column, skipna=True) == "integer"
+    return is_integer_dtype(column.dtype)
+
+
+def is_truth(column) -> bool:
+    """Return whether a Series is of true and false."""
+    if column.dtype == object:
+        return infer_dtype(column, skipna=True) == "boolean"
+    return is_bool_dtype(column.dtype)
 
 
 def as_codes(X):
@@ -42,7 +56,7 @@ class Columns:
     like : DataFrame or None
         No row, but the columns and dtypes, where there are categories.
     whole, truth : bool or ndarray of shape (n_features,)
-        Whether the values, or which columns, are of an integer dtype, or true or false.
+        Whether the values, or which columns, are integers, or true or false.
     """
 
     truth = False  # in pickles of older versions
@@ -50,8 +64,9 @@ class Columns:
     def __init__(self, X):
         self.categories, self.like = {}, None
         if isinstance(X, pd.DataFrame):
-            self.whole = np.array([is_integer_dtype(dtype) for dtype in X.dtypes])
-            self.truth = np.array([is_bool_dtype(dtype) for dtype in X.dtypes])
+            columns = [X.iloc[:, k] for k in range(X.shape[1])]
+            self.whole = np.array([is_whole(column) for column in columns])
+            self.truth = np.array([is_truth(column) for column in columns])
         else:
             kind = getattr(getattr(X, "dtype", None), "kind", "")
             self.whole, self.truth = kind in tuple("iu"), kind == "b"

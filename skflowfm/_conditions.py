@@ -1,8 +1,11 @@
 """From labelled rows, and others that are probably like them, to q(z | class)."""
 
+import warnings
+
 import numpy as np
 import torch
 
+from ._checks import outside
 from ._density import RepresentationDensity
 from ._device import place
 from ._finetuning import Labelled, logistic_head
@@ -25,7 +28,31 @@ def checked_pool(sampler, X_unlabelled, y):
         return check_rows(sampler, coded, reset=False)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"X_unlabelled: {error}") from None
+        text = str(error)
+        text = text[2:] if text.startswith("X ") else f"is refused: {text}"
+        raise kind(f"X_unlabelled {text}") from None
+
+
+def check_groups_of_both(groups, n, pool):
+    """Raise unless there are as many groups as rows, those without labels included."""
+    if groups is None or pool is None or np.shape(groups)[:1] == (n + len(pool),):
+        return
+    raise ValueError(
+        f"groups must have one entry per row of X and of X_unlabelled, {n} + "
+        f"{len(pool)}, got shape {np.shape(groups)}."
+    )
+
+
+def warn_of_untrained(transformer):
+    """Warn where nothing was learned of how rows are drawn."""
+    if transformer.n_steps_ == 0 and transformer.health_["left_open"] >= 1:
+        warnings.warn(
+            "The transformer has not been trained (0 steps), so what is drawn are not "
+            "rows like those of fit. Only its features are of use: train it, with "
+            "max_steps=None, to sample.",
+            UserWarning,
+            stacklevel=outside(),
+        )
 
 
 def density_of(transformer, rows, y, pool, seed):

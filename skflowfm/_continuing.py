@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ._building import wake_constants
-from ._checks import check_groups
+from ._checks import check_groups, outside
 from ._generation import device_of
 from ._validation import Rows, check_rows
 from .nets.length import LARGEST_RATIO, at_length
@@ -181,5 +181,5 @@ def warn_of_rate(situation, rate):
         "If it is another one, bring the windows there with "
         "skflowfm.datasets.resample_windows. Tell both fits their sampling_rate, and "
         "it is compared.",
-        stacklevel=5,
+        stacklevel=outside(),
     )

@@ -12,6 +12,8 @@ def resolve_device(device) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if not isinstance(device, (str, torch.device)):
+            raise TypeError(f"it is a {type(device).__name__}")
         resolved = torch.device(device)
         if resolved.type == "meta":
             raise TypeError("it holds no numbers")

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._budget import Budget, Plan
+from ._checks import outside
 from ._draws import hold_out, private_generator
 from ._generation import TRANSFORM_BLOCK, device_of
 from ._training import train
@@ -117,7 +118,7 @@ def logistic_head(z, codes, weight, C):
             f"The logistic regression has not converged in {MAX_ITER} iterations, as "
             f"C={C:g} penalises it little. It stays where it is; lower C.",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=outside(),
         )
     weights, bias, penalty = model.coef_, model.intercept_, 0.5 / C
     if len(weights) == 1:  # of two rows of w / 2 the squares sum to half of that of w

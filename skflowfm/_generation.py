@@ -141,6 +141,16 @@ class Steps(NamedTuple):
     gain: np.ndarray | None = None
 
 
+def check_drawn(rows: torch.Tensor) -> torch.Tensor:
+    """Return drawn rows, or raise if they are not finite."""
+    if not torch.isfinite(rows).all():
+        raise ValueError(
+            "The drawn rows are not finite: their representations are too far from "
+            "those of fit. Give nearer ones, or a lower diversity."
+        )
+    return rows
+
+
 def decode(
     model, z, row_shape, seed, steps: Steps, n_shared=1, first=0
 ) -> torch.Tensor:

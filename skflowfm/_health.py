@@ -4,6 +4,7 @@ import warnings
 
 import torch
 
+from ._checks import outside
 from ._device import the_same_again
 from ._generation import device_of, flow_shape
 from .flow_matching import flow_matching_loss, sample_source
@@ -11,6 +12,7 @@ from .ode import integrate
 
 N_BANDS, N_STEPS = 5, 8
 MAX_ROWS, MAX_DECODED = 500, 128
+ONE_DIRECTION, MIN_ROWS = 1.1, 10  # fewer rows may well lie on a line
 COLLAPSED_RANK = 1.1
 
 
@@ -97,15 +99,23 @@ def rank_of_data(model, rows, index) -> float:
     return effective_rank(x.flatten(1).cpu())
 
 
-def warn_on_collapse(readout: dict, data_rank: float) -> None:
-    """Warn if rows that differ are all represented (almost) alike."""
+def warn_on_collapse(readout: dict, data_rank: float, n_rows: int) -> None:
+    """Warn if rows are all represented (almost) alike, or hardly differ themselves."""
     rank = readout["effective_rank"]
     n_components = len(readout["component_std"])
+    if rank < ONE_DIRECTION > data_rank and n_components > 1 and n_rows >= MIN_ROWS:
+        warnings.warn(
+            f"The rows vary along one direction or not at all (effective rank "
+            f"{data_rank:.2f}), and so does the representation. Look for constant "
+            "rows, marks of missing values (such as 999999) and single rows far out.",
+            CollapseWarning,
+            stacklevel=outside(),
+        )
     if rank < min(COLLAPSED_RANK, 0.5 * data_rank, n_components / 2):
         warnings.warn(
             f"The representation has collapsed: its effective rank is {rank:.2f} of "
             f"{n_components} components, for data of effective rank {data_rank:.1f}. "
             "Train longer (max_steps), keep alignment > 0, or check the encoder.",
             CollapseWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )

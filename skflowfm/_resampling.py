@@ -17,6 +17,7 @@ from ._checks import (
     reject_masked,
     reject_none,
 )
+from ._columns import is_truth, is_whole
 
 RESAMPLED = "n_synthetic_", "is_synthetic_", "parent_indices_"
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
@@ -44,7 +45,10 @@ def class_counts(y) -> dict:
         raise ValueError("y must have at least one label, got none.")
     with warnings.catch_warnings():  # one row for each of many classes is allowed
         warnings.filterwarnings("ignore", "The number of unique classes")
-        kind = type_of_target(y, input_name="y")
+        try:
+            kind = type_of_target(y, input_name="y")
+        except TypeError:  # labels of several types have no order
+            kind = " and ".join(sorted({type(label).__name__ for label in y}))
     if kind not in ("binary", "multiclass"):
         raise ValueError(
             f"Unknown label type: {kind!r}. y must be class labels, one per row "
@@ -201,6 +205,15 @@ def as_container(X):
     return X if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.asarray(X)
 
 
+def as_objects(values: np.ndarray, like: pd.Series) -> np.ndarray:
+    """Return a column of Python's integers, of true and false, or of floats."""
+    if is_whole(like):
+        values = cast_like(values, np.dtype(np.int64))
+    elif is_truth(like):
+        values = values > 0.5
+    return values.astype(object)
+
+
 def rows_like(new: np.ndarray, X):
     """Return new rows as the container and dtypes of ``X``.
 
@@ -214,6 +227,8 @@ def rows_like(new: np.ndarray, X):
             values = new[:, k]
             if isinstance(dtype, pd.CategoricalDtype):
                 values = pd.Categorical.from_codes(values.astype(int), dtype=dtype)
+            elif dtype is np.dtype(object):
+                values = as_objects(values, X.iloc[:, k])
             elif isinstance(dtype, np.dtype):
                 values = cast_like(values, dtype)
             elif pd.api.types.is_integer_dtype(dtype):

@@ -13,7 +13,12 @@ from ._checks import (
     seed_of,
 )
 from ._columns import Columns, as_codes
-from ._conditions import checked_pool, density_of
+from ._conditions import (
+    check_groups_of_both,
+    checked_pool,
+    density_of,
+    warn_of_untrained,
+)
 from ._onnx import Exportable
 from ._pretrained import fitted_transformer
 from ._resampling import (
@@ -185,6 +190,7 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
         coded = check_rows(self, as_codes(X), reset=True)
         y = checked_labels(y, len(coded))
         n, pool = len(coded), checked_pool(self, X_unlabelled, y)
+        check_groups_of_both(groups, n, pool)
         if pool is not None:
             coded = Rows(np.concatenate([coded.array, pool.array]))
             X = like_frame(coded.array, X)
@@ -192,6 +198,7 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
         rows, seed = self._spread(coded), seed_of(self.random_state)
         seen = rows.array if self._columns.categories else X
         keep(self, fitted_transformer(self.transformer, seen, groups, seed))
+        warn_of_untrained(self.transformer_)
         own, pool = Rows(rows.array[:n]), pool and Rows(rows.array[n:])
         learned, self.stop_, self.spectral_gain_ = self.transformer_, 1.0, None
         self._density, self.classes_ = density_of(learned, own, y, pool, seed)

@@ -5,7 +5,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._checks import check_count, check_number, off_torch, seed_of
-from ._generation import ROWS_AT_A_TIME, decode, represent
+from ._generation import ROWS_AT_A_TIME, check_drawn, decode, represent, score
 from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
 from ._resampling import as_container, check_new_counts, codes_of, labels_of, rows_like
 from ._standing import module_of
@@ -176,6 +176,21 @@ class Sampling:
                 "FrozenEstimator(fitted transformer) nothing is trained again."
             )
 
+    def score_samples(self, X):
+        """Return how usual each row is; see :meth:`FlowFMTransformer.score_samples`.
+
+        Parameters
+        ----------
+        X : array-like with rows as in ``fit``
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float32
+        """
+        check_is_fitted(self)
+        rows = self._rows(X)
+        return score(module_of(self), rows, self.transformer_.seed_).numpy()
+
     def _rows(self, X):
         """Return rows as the model sees them, checked against those of ``fit``."""
         module_of(self)
@@ -238,8 +253,8 @@ class Sampling:
             steps_of(n_evaluations, self.solver, self.stop_, gain),
             n_shared,
             first,
-        ).numpy()
-        return self._finished(X)
+        )
+        return self._finished(check_drawn(X).numpy())
 
     def _finished(self, X):
         """Return drawn rows within the bounds, a frame where there are categories."""

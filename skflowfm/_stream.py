@@ -40,7 +40,7 @@ def stream(method, blocks, *, out=None, verbose=0):
 
     Returns
     -------
-    results : iterator of ndarray, or array
+    results : iterator of ndarray (of what ``set_output`` says), or array
         The result of each block, computed when it is asked for. With ``out`` all are
         computed now, and the part of it that was filled is returned.
 

@@ -17,7 +17,7 @@ from ._checks import all_or_nothing, check_groups, seed_of
 from ._continuing import check_same_model, copy_for, fitted_model, take_over
 from ._device import place, resolve_device
 from ._draws import Z_NOISE, hold_out, private_generator
-from ._generation import Steps, decode, fit_axes, represent, score
+from ._generation import Steps, check_drawn, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._onnx import Exportable
 from ._training import train_on
@@ -91,8 +91,8 @@ class FlowFMTransformer(
         Most steps, of 64 rows each (CUDA: up to 512); with early stopping the velocity
         field takes half as many again. None is 60 passes over the rows, at least 400
         steps (tables: 200), at most 1,000, unless ``max_time`` is given; 0 trains
-        nothing. Of more windows than the steps visit eight times (8,000 for 1,000 steps
-        of 64, never fewer than 4,000) a random part is used; more steps use more.
+        nothing, no generator either. Of more windows than the steps visit eight times
+        (8,000 for 1,000 steps of 64, never fewer than 4,000) a random part is used.
     max_time : float, default=None
         Most seconds of training, above 0; whichever of the two is spent first. Results
         under a time limit depend on the machine's speed. Preparing views counts; the
@@ -261,8 +261,8 @@ class FlowFMTransformer(
         ------
         ValueError, TypeError, NotFittedError
             For bad parameters, an unfitted ``init``, and for data that are empty, not
-            finite, ragged, sparse, complex, of more than three dimensions, in a
-            MultiIndex frame, or not of the kind that ``init`` was fitted on.
+            finite, ragged, sparse, complex, of more than three dimensions, in a frame
+            with a MultiIndex of rows, or not of the kind that ``init`` was fitted on.
         FloatingPointError
             If training with modules of your own has led to NaN.
         """
@@ -355,7 +355,7 @@ class FlowFMTransformer(
         check_is_fitted(self)
         z = check_components(self, X, self.n_components_)
         rows = decode(self.module_, z, self.row_shape_in_, self.seed_, INVERSE_STEPS)
-        return rows.numpy()
+        return check_drawn(rows).numpy()
 
     def score_samples(self, X):
         r"""Return how usual each row is: higher is more normal.
@@ -420,7 +420,8 @@ class FlowFMTransformer(
         fit_axes(self.module_, rows, index)
         self.health_ = health(self.module_, rows, index, generator)
         if self.n_steps_:
-            warn_on_collapse(self.health_, rank_of_data(self.module_, rows, index))
+            data_rank = rank_of_data(self.module_, rows, index)
+            warn_on_collapse(self.health_, data_rank, len(index))
 
     @property
     def _n_features_out(self):

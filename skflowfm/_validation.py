@@ -7,9 +7,10 @@ import pandas as pd
 import torch
 from sklearn.utils.validation import check_array, validate_data
 
-from ._checks import off_torch, reject_masked, reject_unreadable
+from ._checks import off_torch, outside, reject_masked, reject_unreadable
 
 CHUNK = 4096
+TINY = 1e-30  # squares of what is less are nothing in float32
 ROUNDING = 1e-14  # relative, what a constant that was computed varies by
 
 
@@ -80,7 +81,7 @@ class Rows:
         else:
             mean, variance = parts[0].mean(axis=axis), parts[0].var(axis=axis)
         deviation = np.sqrt(variance)
-        constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
+        constant = deviation <= 1e-6 * np.maximum(np.abs(mean), TINY)
         spacing = np.spacing(np.abs(mean).astype(np.float32))
         if self.array.dtype.kind in "iu":  # of which none is rounded
             varies = np.less(*self._ends())
@@ -115,13 +116,17 @@ def warn_of_lost(mean, deviation, lost) -> None:
     lost = np.flatnonzero(lost)
     if len(lost):
         k = lost[0]
+        tiny = abs(mean[k]) < TINY
+        little = "by less than a millionth of their mean"
+        little = "by too little for float32" if tiny else little
+        remedy = "Multiply by a constant" if tiny else "Subtract the mean"
         warnings.warn(
-            f"{len(lost)} channel(s) or column(s) vary by less than a millionth of "
-            f"their mean and are taken for constant, the first at position {k} (mean "
-            f"{mean[k]:.6g}, standard deviation {deviation[k]:.2g}). Subtract the mean "
-            "first, as the model works in float32.",
+            f"{len(lost)} channel(s) or column(s) vary {little} and are taken for "
+            f"constant, the first at position {k} (mean {mean[k]:.6g}, standard "
+            f"deviation {deviation[k]:.2g}). {remedy} first, as the model works in "
+            "float32.",
             UserWarning,
-            stacklevel=7,
+            stacklevel=outside(),
         )
 
 

@@ -434,3 +434,11 @@ def test_codes_are_not_tied_to_the_representations_drawn():
     drawn = density.draw(codes, seed=3)[:, 0]
     p = stats.ks_2samp(drawn[codes == 0], drawn[codes == 1]).pvalue
     assert p > 0.01
+
+
+def test_how_far_a_variant_goes_does_not_depend_on_towards_which_row():
+    z = 100 * torch.eye(5)
+    density = RepresentationDensity(z, torch.zeros(5, dtype=torch.long), 1.0, 0)
+    moved = density.vary(z[:1].expand(5000, 5), 1.0, 0) / 100
+    for towards in moved.T[1:]:
+        assert towards[towards > 0].mean().item() == pytest.approx(0.5, abs=0.05)

@@ -1,21 +1,25 @@
 """What a training step sees: which rows, which views of them, and what is held out."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from torch import nn
 
 from skflowfm import FlowFMTransformer
 from skflowfm._budget import Budget
 from skflowfm._draws import (
     MIN_POOL,
     VISITS_PER_ROW,
+    Batches,
     hold_out,
     ignore,
     pool,
     private_generator,
 )
-from skflowfm._positives import CACHE_ROWS, CachedViews, nearest_rows
+from skflowfm._positives import CACHE_ROWS, CachedViews, LiveViews, nearest_rows
 from skflowfm._validation import Rows
 from skflowfm.nets import PrincipalComponents
 from skflowfm.nets.views import window_view
@@ -206,3 +210,41 @@ def test_principal_components_of_equal_rows_are_zero():
         ours(torch.randn(4, 3, generator=private_generator(0))).abs() > 0,
         torch.zeros(4, 2, dtype=torch.bool),
     )
+
+
+def views_of_numbers(index, held_out, seconds=0.0):
+    """Return cached views of 300 rows, each of which is its own number."""
+    model = SimpleNamespace(standardise=nn.Identity(), stem=nn.Identity())
+    budget = SimpleNamespace(max_time=1.0, seconds=seconds)
+    numbers, generator = torch.arange(300.0)[:, None], private_generator(0)
+    return CachedViews(
+        model, numbers, None, False, index, held_out, generator, budget, ignore
+    )
+
+
+def test_cached_features_are_those_of_the_rows_asked_for():
+    order = torch.randperm(300, generator=private_generator(0))
+    views, some = views_of_numbers(order[:200], order[200:]), order[::7]
+    features = views(some, None, private_generator(0))[0]
+    assert torch.equal(features[:, 0], some.float())
+
+
+@pytest.mark.parametrize(("seconds", "n_prepared"), [(0.3, 300), (0.5, 64)])
+def test_preparation_ends_after_two_fifths_of_the_time(seconds, n_prepared):
+    views = views_of_numbers(torch.arange(300), torch.arange(0), seconds)
+    assert len(views.index) == n_prepared
+
+
+def test_two_views_are_two_draws():
+    def noisy(x, generator):
+        return x + torch.randn(x.shape, generator=generator)
+
+    views = LiveViews(nn.Identity(), noisy, True)
+    _, one, other = views(None, torch.zeros(4, 3), private_generator(0))
+    assert not torch.equal(one, other)
+
+
+def test_batches_are_of_one_size_and_repeat_no_row():
+    budget = SimpleNamespace(batch_size=40)
+    batches = Batches(None, torch.arange(100), budget, private_generator(0))
+    assert [len(batches.next_index().unique()) for _ in range(9)] == [40] * 9

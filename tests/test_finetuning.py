@@ -713,3 +713,22 @@ def test_class_weights_beyond_float32_are_refused(data, pretrained, weight):
 def test_a_penalty_beyond_float32_is_refused(data, pretrained):
     with pytest.raises(ValueError, match="C must be a number"):
         FlowFMClassifier(FrozenEstimator(pretrained), C=1e-300).fit(data[0], data[1])
+
+
+def test_rows_without_a_label_are_not_scored(data, pretrained):
+    X, y = data[0], data[1]
+    few = np.where(np.arange(len(y)) % 2 == 0, y, -1)
+    model = FlowFMClassifier(pretrained, random_state=0).fit(X, few)
+    labelled = few >= 0
+    weight = np.linspace(1, 3, len(y))
+    assert model.score(X, few) == model.score(X[labelled], y[labelled]) > 0.3
+    weighted = model.score(X[labelled], y[labelled], weight[labelled])
+    assert model.score(X, few, weight) == pytest.approx(weighted)
+    with pytest.raises(ValueError, match="a label other than -1"):
+        model.score(X[:3], [-1, -1, -1])
+
+
+def test_a_missing_label_has_a_name(data, pretrained):
+    y = pd.Series(data[1]).astype("Int64").where(np.arange(len(data[1])) > 3)
+    with pytest.raises(ValueError, match=r"-1 is the label of rows without one"):
+        FlowFMClassifier(pretrained).fit(data[0], y)

@@ -24,7 +24,13 @@ from skflowfm._generation import (
     score,
     source_rows,
 )
-from skflowfm._steps import STOP, calibrated, steps_of
+from skflowfm._steps import (
+    STOP,
+    calibrated,
+    gain_against,
+    mean_log_spectrum,
+    steps_of,
+)
 from skflowfm._validation import Rows
 from skflowfm.nets.coordinates import equalised
 from skflowfm.ode import SOLVERS, integrate
@@ -304,3 +310,19 @@ def test_tables_are_solved_to_the_end(monkeypatch):
     monkeypatch.setattr(steps, "decode", None)
     rows = Rows(np.zeros((5, 3), np.float32))
     assert calibrated(None, rows, 8, seed=0) == (1, None)
+
+
+def test_an_even_excess_has_an_even_gain_up_to_the_ends():
+    gain = gain_against(torch.full((1, 48), 1.0))
+    np.testing.assert_allclose(gain[0, 1:-1], 10**-0.5, rtol=1e-5)
+
+
+def test_each_window_counts_alike_in_the_mean_log_spectrum():
+    x = normal(9, 2, 32)
+    both = mean_log_spectrum(torch.cat([x, 100 * x]))  # of 10,000 times the power
+    torch.testing.assert_close(both, mean_log_spectrum(x) + 2, rtol=1e-3, atol=1e-3)
+
+
+def test_the_gain_stays_with_any_number_of_steps():
+    gain = np.ones((1, 9))
+    assert all(steps_of(n, "auto", STOP, gain).gain is gain for n in (1, 2, 8))

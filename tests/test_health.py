@@ -73,7 +73,7 @@ def readout(rank, n_components):
 )
 def test_collapse_is_warned_of_with_the_numbers(rank, n_components, data_rank):
     with pytest.warns(CollapseWarning, match="alignment") as caught:
-        warn_on_collapse(readout(rank, n_components), data_rank)
+        warn_on_collapse(readout(rank, n_components), data_rank, 100)
     assert f"{rank:.2f} of {n_components} components" in str(caught[0].message)
 
 
@@ -85,7 +85,6 @@ def test_collapse_is_warned_of_with_the_numbers(rank, n_components, data_rank):
         (1.0, 1, 40),  # one component cannot have a higher rank
         (1.05, 2, 40),
         (1.0, 64, 1.2),  # the data themselves lie almost on a line
-        (0.0, 64, 0.0),  # the data themselves are constant
     ],
 )
 def test_what_the_data_or_the_size_explain_is_no_collapse(
@@ -93,7 +92,7 @@ def test_what_the_data_or_the_size_explain_is_no_collapse(
 ):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_on_collapse(readout(rank, n_components), data_rank)
+        warn_on_collapse(readout(rank, n_components), data_rank, 100)
 
 
 class Constant(torch.nn.Module):
@@ -113,10 +112,25 @@ def test_fit_warns_of_an_encoder_that_looks_at_nothing():
 
 @pytest.mark.parametrize("value", [0.0, 3.7])
 @pytest.mark.parametrize("shape", [(60, 5), (60, 2, 20)])
-def test_constant_data_are_no_collapse(value, shape):
+def test_constant_data_are_said_to_be_so(value, shape):
     transformer = FlowFMTransformer(2, max_steps=2, random_state=0)
-    transformer.fit(np.full(shape, value))
+    with pytest.warns(CollapseWarning, match="constant rows") as caught:
+        transformer.fit(np.full(shape, value))
+    assert caught[0].filename == __file__  # it points at who called
     assert transformer.health_["effective_rank"] == 0
+
+
+def test_one_row_far_out_is_looked_for():
+    X = normal(60, 4).numpy()
+    X[7] = 1e6
+    transformer = FlowFMTransformer(4, max_steps=2, random_state=0)
+    with pytest.warns(CollapseWarning, match="single rows far out"):
+        transformer.fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        transformer.fit(X[8:])
+        transformer.set_params(n_components=1).fit(X[8:, :1])  # has one direction only
+        transformer.fit(X[8:11, :2])  # so few may lie on a line
 
 
 # ------------------------------------------------------------------ health

@@ -373,7 +373,20 @@ def test_copy_fraction_ignores_units_and_order():
 
 def test_copy_ties_count_half():
     X = noise(0, 50, 2)
-    assert nearest_neighbour_copy(X, X, X).value == 0.5
+    with pytest.warns(UserWarning, match="50 of 50 rows of X_holdout are rows of X_tr"):
+        assert nearest_neighbour_copy(X, X, X).value == 0.5
+
+
+def test_held_out_rows_that_were_trained_on_are_counted():
+    train, holdout = noise(0, 2, 50, 2)
+    few, many = holdout.copy(), holdout.copy()
+    few[:5], many[:6] = train[:5], train[:6]  # a tenth, and more
+    nearest_neighbour_copy(train, holdout, few)
+    with pytest.warns(UserWarning, match="6 of 50 rows"):
+        nearest_neighbour_copy(train, holdout, many)
+    report = quality_report(train, holdout, X_test=many, random_state=0)
+    assert report.notes[0].startswith("6 of 50 rows of X_test are rows of X_real too")
+    assert repr(report) == str(report)  # what a notebook shows
 
 
 def test_copy_interval_is_wilsons():

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import pairwise_distances
 from sklearn.preprocessing import StandardScaler
 
 from skflowfm.metrics import (
@@ -342,3 +343,40 @@ X3, X2 = noise(0, 30, 2, 16), noise(0, 30, 4)
 def test_errors_say_what_was_expected_and_got(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_each_ball_has_its_own_radius():
+    other = np.array([[0.0], [0.1], [0.2], [100.0], [110.0], [120.0]])
+    real = other + 1  # near the three close ones, but in the balls of the others only
+    distances = (
+        pairwise_distances(*pair) for pair in ((real, other), (real,), (other,))
+    )
+    _, recall, *_ = _neighbourhood_shares(*distances, 1)
+    assert recall == 0.5
+
+
+def test_the_floor_of_mmd_is_about_real_rows_alone():
+    X, X_new = noise(0, 2, 100, 2)
+    near, far = (
+        mmd(X, X_new + shift, n_permutations=1, random_state=0) for shift in (0, 9)
+    )
+    assert near.floor == far.floor
+
+
+def test_lags_reach_half_of_the_window_by_default():
+    X = noise(0, 20, 1, 40)
+    by_default, half = (
+        autocorrelation_distance(X, X.cumsum(axis=-1), max_lag=lag)
+        for lag in (None, 20)
+    )
+    assert by_default.value == half.value
+
+
+def test_intervals_of_coverage_are_as_wide_as_it_scatters():
+    rng, values, widths = np.random.default_rng(0), [], []
+    for _ in range(60):
+        real, new = rng.normal(size=(400, 2)), rng.normal(size=(200, 2))
+        result = precision_recall(real, new, random_state=0).coverage
+        values.append(result.value)
+        widths.append(np.ptp(result.interval))
+    assert np.mean(widths) / (2 * 1.96) == pytest.approx(np.std(values), rel=0.2)

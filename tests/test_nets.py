@@ -835,3 +835,39 @@ def test_without_views_and_alignment_the_loss_is_the_published_one(published):
         expected = squared.mean()
     assert flow.mean().item() == pytest.approx(expected, rel=1e-4)
     assert np.abs(velocity).max() > 0.01  # it is not the untrained model's
+
+
+# ------------------------------------------------------- what was constant and wakes
+def test_another_constant_is_one_unit_from_the_old_one():
+    standardise = Standardise(torch.tensor([5.0]), torch.ones(1), torch.zeros(1))
+    assert standardise.wake(torch.tensor([7.0]), torch.zeros(1)).all()
+    assert standardise(torch.tensor([5.0, 7.0])).tolist() == [0.0, 1.0]
+    assert standardise.drawn(torch.ones(1)).item() == 7.0
+
+
+@pytest.mark.parametrize(("few", "scale"), [(True, 2.0), (False, 0.1)])
+def test_few_rows_do_not_set_the_unit_alone(few, scale):
+    standardise = Standardise(torch.tensor([5.0]), torch.ones(1), torch.zeros(1))
+    standardise.wake(torch.tensor([7.0]), torch.tensor([0.1]), few)
+    assert standardise.scale.item() == pytest.approx(scale)
+
+
+def test_a_channel_that_wakes_leaves_the_others_as_they_were():
+    x = torch.randn(50, 2, 20, generator=torch.Generator().manual_seed(0))
+    coordinates = WindowCoordinates(2, 20)
+    coordinates.fit(x)
+    before = coordinates(x)
+    coordinates.refit(3 * x + 1, torch.tensor([[False], [True]]))
+    assert torch.equal(coordinates(x)[:, 0], before[:, 0])
+    torch.testing.assert_close(coordinates(3 * x + 1)[:, 1], before[:, 1])
+
+
+def test_the_distance_from_training_rows_has_no_unit():
+    z = torch.randn(600, 3, generator=torch.Generator().manual_seed(0))
+    z = z * torch.tensor([1.0, 1.0, 1e-3])
+    far, distances = z + torch.tensor([0.0, 0.0, 1.0]), []
+    for unit in (1.0, 0.01):
+        axes = PrincipalAxes(3)
+        axes.fit(unit * z)
+        distances.append(axes.distance(axes(unit * far)))
+    torch.testing.assert_close(*distances, rtol=1e-3, atol=1e-3)

@@ -125,3 +125,17 @@ def test_nullable_integers_are_kept_in_range(dtype):
     assert rows["n"].dtype == dtype
     expected = {"UInt8": [0, 255, 3], "Int8": [-128, 127, 3], "UInt64": [0, 300, 3]}
     assert rows["n"].tolist() == expected[dtype]
+
+
+def test_columns_of_objects_hold_what_they_held():
+    like = pd.DataFrame(
+        {
+            "flag": pd.Series([True, False], dtype=object),
+            "count": pd.Series([3, 4], dtype=object),
+            "size": pd.Series([0.5, 2], dtype=object),
+        }
+    )
+    new = rows_like(np.array([[0.7, 2.6, 1.25], [0.2, -1.2, 3.5]]), like)
+    expected = {"flag": [True, False], "count": [3, -1], "size": [1.25, 3.5]}
+    pd.testing.assert_frame_equal(new, pd.DataFrame(expected, dtype=object))
+    assert [type(value) for value in new.iloc[0]] == [bool, int, float]

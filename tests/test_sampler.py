@@ -435,3 +435,45 @@ def test_a_correlated_gaussian_table_is_learned():
     np.testing.assert_allclose(drawn.std(axis=0) / scale, 1, atol=0.1)
     fresh = mean + rng.normal(size=(3000, 3)) @ root.T
     assert c2st_auc(fresh, drawn, random_state=0).value < 0.6
+
+
+def test_rows_that_are_usual_are_so_to_the_sampler_too(data, sampler, transformer):
+    X = data[0]
+    np.testing.assert_array_equal(
+        sampler.score_samples(X), transformer.score_samples(X)
+    )
+
+
+def test_columns_of_categories_have_scores():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"a": rng.normal(size=90), "c": pd.Categorical(["x", "y"] * 45)}
+    )
+    frame.loc[frame.c == "y", "a"] += 8
+    transformer = FlowFMTransformer(2, max_steps=150, random_state=0)
+    sampler = FlowFMSampler(transformer, quality=2, random_state=0).fit(frame)
+    swapped = frame.assign(c=frame.c.cat.rename_categories({"x": "y", "y": "x"}))
+    swapped["c"] = swapped.c.cat.reorder_categories(["x", "y"])
+    usual, unusual = sampler.score_samples(frame), sampler.score_samples(swapped)
+    assert (usual > unusual).mean() > 0.9
+
+
+def test_a_model_that_was_not_trained_draws_nothing_of_use(data):
+    X, y = data[0], data[1]
+    untrained = FlowFMTransformer(4, max_steps=0, random_state=0).fit(X)
+    with pytest.warns(UserWarning, match="not been trained") as caught:
+        FlowFMSampler(FrozenEstimator(untrained), quality=2, random_state=0).fit(X, y)
+    assert caught[0].filename == __file__
+
+
+def test_rows_far_beyond_those_of_fit_are_refused(data, sampler, transformer):
+    with pytest.raises(ValueError, match="not finite"):
+        sampler.sample_like(data[0][:2], diversity=1e36)
+    with pytest.raises(ValueError, match="not finite"):
+        transformer.inverse_transform(np.full((2, transformer.n_components_), 1e30))
+
+
+def test_groups_of_all_rows_are_asked_for(data, sampler):
+    X, y = data[0], data[1]
+    with pytest.raises(ValueError, match=r"of X_unlabelled, 10 \+ 20, got shape"):
+        clone(sampler).fit(X[:10], y[:10], X_unlabelled=X[10:30], groups=np.arange(10))

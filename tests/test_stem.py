@@ -6,14 +6,17 @@ import torch
 
 from skflowfm import FlowFMTransformer
 from skflowfm.datasets import make_wearable
-from skflowfm.nets import FeatureEncoder, Stem
+from skflowfm.nets import FeatureEncoder, PrincipalComponents, Stem
 from skflowfm.nets.coordinates import Standardise
 from skflowfm.nets.kernels import (
+    KERNELS_PER_GROUP,
+    LENGTH,
     CompetitionBlock,
     KernelBlock,
     as_product,
     convolve,
     dilations,
+    stride_of,
     zero_sum_kernels,
 )
 from skflowfm.nets.layers import initialise
@@ -332,3 +335,60 @@ def test_training_leaves_the_stem_as_it_is():
     assert not list(end.stem.parameters())
     moved = zip(start.encoder.parameters(), end.encoder.parameters(), strict=True)
     assert not any(torch.equal(a, b) for a, b in moved)
+
+
+# ------------------------------------------------------------- what each part computes
+def test_few_rows_far_from_zero_have_centred_components_of_mean_square_one():
+    x, components = normal(8, 50) + 10, PrincipalComponents(50, 20)
+    components.fit(x)
+    assert components(x).mean(dim=0).abs().max() < 1e-3
+    assert components(x).square().mean().item() == pytest.approx(1, rel=1e-3)
+
+
+def test_kernels_see_one_to_all_channels():
+    block = fitted(KernelBlock, normal(5, 6, 100), 6, 100)
+    assert block.channels.sum(dim=-1).unique().tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_competing_kernels_sum_to_zero_and_see_the_channels_of_their_group():
+    block = fitted(CompetitionBlock, normal(1, 6, 100), 6, 100)
+    assert block.weight.sum(dim=-1).abs().max() < 1e-6
+    sees = (block.weight != 0).any(dim=-1)
+    sees = sees.unflatten(2, (block.n_groups, KERNELS_PER_GROUP))
+    assert (sees == sees[:, :, :, :1]).all()
+
+
+def test_of_very_long_windows_no_step_is_skipped():
+    assert stride_of(10**6) <= LENGTH
+
+
+def test_the_last_statistic_of_two_channels_is_their_covariance():
+    x = np.random.default_rng(0).normal(size=(2, 60)) * [[1], [7]]
+    x[1] += x[0]
+    told = StatisticsBlock(2, 60)(torch.tensor(x[None]).float())[0]
+    assert told[-1].item() == pytest.approx(np.cov(x, bias=True)[0, 1], rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [0.5, 3.0])
+def test_change_has_the_size_of_the_signal(size):
+    x = size * torch.tensor([1.0, -1.0]).repeat(30)[None, None]
+    change = StatisticsBlock(1, 60)(x)[0, 14]  # after mean, scale, log, 11 quantiles
+    assert change.item() == pytest.approx(2 * size * 59 / 60, rel=1e-4)
+
+
+def test_autocorrelation_of_an_alternating_window_is_one_or_minus_one():
+    x = torch.tensor([1.0, -1.0]).repeat(10)[None, None]
+    told = StatisticsBlock(1, 20, n_bands=4)(x)[0]
+    start = 19 + 4 + 3  # after amplitude, bands and the other features of the spectrum
+    assert told[start : start + 3].tolist() == pytest.approx([-1, 1, 1], abs=1e-4)
+
+
+def test_the_magnitude_stays_in_its_units_when_channels_get_others():
+    mean, scale = torch.tensor([[4.0], [9.0]]), torch.tensor([[2.0], [1.0]])
+    before, after = Standardise(mean, scale), Standardise(mean + 1, scale * 3)
+    x, magnitude = normal(9, 2, 30) + mean, SquaredMagnitude(2)
+    magnitude.fit(before(x), before)
+    change = magnitude(before(x)).diff(dim=-1)
+    magnitude.rescale(before, after)
+    again = magnitude(after(x)).diff(dim=-1)
+    torch.testing.assert_close(again, change, rtol=1e-3, atol=1e-3)

@@ -28,6 +28,7 @@ from skflowfm import (
     stream,
 )
 from skflowfm._checks import seed_of
+from skflowfm._health import CollapseWarning
 from skflowfm._validation import Rows
 from skflowfm.datasets import sliding_windows
 from skflowfm.metrics import c2st_auc, train_on_synthetic
@@ -915,3 +916,58 @@ def test_many_classes_of_one_row_are_classes(table):
 def test_a_number_is_no_truth_value(table):
     with pytest.raises(ValueError, match="sampling_rate must be a number"):
         transformer().fit(table[:, None], sampling_rate=np.True_)
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        pd.Series([np.ones((2, 5))] * 4),
+        pd.DataFrame({"a": [pd.Series(np.ones(5))] * 4}),
+        np.array([np.ones(5), np.ones(4), None], dtype=object),
+    ],
+    ids=["Series", "frame", "array"],
+)
+def test_rows_within_cells_are_named(nested):
+    with pytest.raises(TypeError, match=r"whole sequence in each cell.*np\.stack"):
+        FlowFMTransformer(2, max_steps=1).fit(nested)
+
+
+def test_groups_may_be_a_column(table):
+    groups = np.arange(len(table)) % 5
+    one, other = (
+        FlowFMTransformer(2, max_steps=2, random_state=0).fit(table, groups=g)
+        for g in (groups, groups[:, None])
+    )
+    np.testing.assert_array_equal(one.transform(table), other.transform(table))
+
+
+def test_what_is_too_small_is_to_be_multiplied(table):
+    transformer = FlowFMTransformer(2, max_steps=1, random_state=0)
+    with (
+        pytest.warns(CollapseWarning),
+        pytest.warns(UserWarning, match="too little for float32.*Multiply"),
+    ):
+        transformer.fit(np.asarray(table, dtype=float) * 1e-60)
+
+
+def test_warnings_point_at_who_called(table):
+    X = np.column_stack([table, 1.7e9 + np.arange(len(table))])
+    for fit in (
+        FlowFMTransformer(2, max_steps=1).fit_transform,
+        FlowFMSampler(FlowFMTransformer(2, max_steps=1), quality=2).fit,
+    ):
+        with pytest.warns(UserWarning, match="millionth") as caught:
+            fit(X)
+        assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"warm_start": "no"}, "warm_start must be True or False"),
+        ({"device": None}, "it is a NoneType"),
+    ],
+)
+def test_values_of_another_type_are_refused(table, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        FlowFMTransformer(2, max_steps=1).set_params(**parameters).fit(table)

@@ -1,6 +1,7 @@
 """Are training rows being repeated?"""
 
 import math
+import warnings
 
 import numpy as np
 from sklearn.metrics import pairwise_distances_argmin_min
@@ -10,6 +11,7 @@ from skflowfm.metrics._features import standardised
 from skflowfm.metrics._result import MetricResult
 
 Z_95 = 1.959963984540054
+FEW_SHARED = 0.1
 
 
 def nearest_neighbour_copy(X_train, X_synthetic, X_holdout, *, random_state=None):
@@ -34,7 +36,8 @@ def nearest_neighbour_copy(X_train, X_synthetic, X_holdout, *, random_state=None
         so that a holdout as large as the training set detects best. At least 4 rows.
     X_synthetic, X_holdout : array-like with rows of the same shape
         The held-out rows must come from the same population; where they are other
-        people, `floor` shows how far that alone moves the fraction.
+        people, `floor` shows how far that alone moves the fraction. None of them may be
+        a training row: copies of it tie, and so look like no copying.
     random_state : None, int, Generator or RandomState, default=None
         For the subsampling and the floor.
 
@@ -51,6 +54,11 @@ def nearest_neighbour_copy(X_train, X_synthetic, X_holdout, *, random_state=None
     ------
     ValueError
         If an input is not 2-D or 3-D, not finite, or the rows differ in shape.
+
+    Warns
+    -----
+    UserWarning
+        If more than a tenth of the held-out rows are training rows too.
 
     References
     ----------
@@ -73,6 +81,26 @@ def nearest_neighbour_copy(X_train, X_synthetic, X_holdout, *, random_state=None
     like = ("X_train", X_train)
     X_synthetic = check_rows(X_synthetic, "X_synthetic", like=like, min_rows=1)
     X_holdout = check_rows(X_holdout, "X_holdout", like=like)
+    if note := note_on_shared(X_train, X_holdout, "X_train", "X_holdout"):
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return share_of_copies(X_train, X_synthetic, X_holdout, random_state)
+
+
+def note_on_shared(train, holdout, train_name, holdout_name):
+    """Return what to say where held-out rows are training rows, or None."""
+    known = {row.tobytes() for row in train}
+    shared = sum(row.tobytes() in known for row in holdout)
+    if shared <= FEW_SHARED * len(holdout):
+        return None
+    return (
+        f"{shared} of {len(holdout)} rows of {holdout_name} are rows of {train_name} "
+        "too: copies of them count half, as if nothing were copied. Hold out rows that "
+        "the generator has not seen."
+    )
+
+
+def share_of_copies(X_train, X_synthetic, X_holdout, random_state):
+    """Return the measure of rows that have been checked."""
     rng = private_generator(random_state)
     axes = (0, 2) if X_train.ndim == 3 else (0,)
     train, synthetic, holdout = (

@@ -1,6 +1,6 @@
 """All measures of synthetic rows at once, as a table."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import recall_score
@@ -13,7 +13,7 @@ from skflowfm.metrics._checks import (
     check_several,
     private_generator,
 )
-from skflowfm.metrics._copy import nearest_neighbour_copy
+from skflowfm.metrics._copy import note_on_shared, share_of_copies
 from skflowfm.metrics._dependence import (
     autocorrelation_distance,
     cross_correlation_distance,
@@ -59,11 +59,11 @@ class ReportLine:
     better: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QualityReport:
     """What :func:`quality_report` found.
 
-    ``print`` it, or draw it with :func:`skflowfm.plotting.plot_quality`.
+    Shows as a table; draw it with :func:`skflowfm.plotting.plot_quality`.
 
     Attributes
     ----------
@@ -81,10 +81,10 @@ class QualityReport:
     lines: list[ReportLine]
     recall: dict
     notes: list[str]
-    X_real: np.ndarray = field(repr=False)
-    X_synthetic: np.ndarray = field(repr=False)
-    y_real: np.ndarray | None = field(repr=False)
-    y_synthetic: np.ndarray | None = field(repr=False)
+    X_real: np.ndarray
+    X_synthetic: np.ndarray
+    y_real: np.ndarray | None
+    y_synthetic: np.ndarray | None
 
     def __getitem__(self, name) -> ReportLine:
         """Return the line of that name."""
@@ -113,6 +113,8 @@ class QualityReport:
             name = f"recall of class {label}"
             rows.append(f"{name:{WIDTH}} {synthetic:9.3f} {'':17} {real:7.3f}  higher")
         return "\n".join(rows + self.notes)
+
+    __repr__ = __str__  # a notebook shows the table
 
 
 def quality_report(
@@ -197,6 +199,8 @@ def quality_report(
     else:
         X_test = check_rows(X_test, "X_test", like=like)
         lines.append(_copies(X_real, X_synthetic, X_test, seed))
+        if note := note_on_shared(X_real, X_test, "X_real", "X_test"):
+            notes.insert(0, note)
         if y_real is not None and y_test is None:
             notes.insert(0, NO_TEST_LABELS)
         if y_real is not None and y_test is not None:
@@ -242,7 +246,7 @@ def _likeness(X_real, X_synthetic, groups_real, seed):
 
 
 def _copies(X_real, X_synthetic, X_test, seed):
-    result = nearest_neighbour_copy(X_real, X_synthetic, X_test, random_state=seed)
+    result = share_of_copies(X_real, X_synthetic, X_test, seed)
     return _line("nearer to training than to test rows", result, "0.5")
 
 

@@ -87,7 +87,7 @@ class ConvEncoder(nn.Module):
 class FeatureEncoder(nn.Module):
     r"""A learned quarter, and beside it principal components as they are.
 
-    .. math:: h = (g(f),\; f_{1 \dots d - m}), \quad m = \max(\lceil d / 4 \rceil, d - k),
+    .. math:: h = (g(f),\; f_{1 \dots d - m}),\ m = \max(\lceil d / 4 \rceil, d - k),
 
     with f the k components of a fitted stem (:class:`~skflowfm.nets.Stem` for windows,
     :class:`~skflowfm.nets.PrincipalComponents` for tables) and g a network of two

@@ -68,6 +68,7 @@ class PrincipalAxes(nn.Module):
             How many rows there are, if ``z`` has only some of them; sets the gain.
         """
         first = first_deviation(n_rows or len(z))
+        n_learned = z.shape[1] if n_learned is None else n_learned
         mean = z.mean(dim=0)
         variance = z.var(dim=0, correction=0)
         learned, fixed = variance[:n_learned].sum(), variance[n_learned:].sum()

@@ -365,6 +365,8 @@ def _points(Z, y, name, y_name):
             f"{name} must be representations (n, n_components), at least two rows and "
             f"two components, got {name}.shape={Z.shape}."
         )
+    if not np.isfinite(Z).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity.")
     return Z, _labels_of(Z, y, y_name)
 
 
