@@ -13,6 +13,7 @@ from ._generation import device_of, represent
 from ._validation import check_rows
 from ._wide import evidence, widened
 
+UNTRAINED_LOSS = 1.5
 STRENGTH = 1.0
 LITTLE = 0.5
 
@@ -44,8 +45,13 @@ def check_groups_of_both(groups, n, pool):
 
 
 def warn_of_untrained(transformer):
-    """Warn where nothing was learned of how rows are drawn."""
-    if transformer.n_steps_ == 0 and transformer.health_["left_open"] >= 1:
+    """Warn where nothing was learned of how rows are drawn.
+
+    Of a field that is 0 the loss is about 2; one that goes on from another fit, without
+    a step of its own, has less.
+    """
+    loss = transformer.health_["flow_loss_by_time"].mean()
+    if transformer.n_steps_ == 0 and loss > UNTRAINED_LOSS:
         warnings.warn(
             "The transformer has not been trained (0 steps), so what is drawn are not "
             "rows like those of fit. Only its features are of use: train it, with "

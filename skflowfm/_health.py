@@ -12,7 +12,7 @@ from .ode import integrate
 
 N_BANDS, N_STEPS = 5, 8
 MAX_ROWS, MAX_DECODED = 500, 128
-ONE_DIRECTION, MIN_ROWS = 1.1, 10  # fewer rows may well lie on a line
+ONE_DIRECTION, MIN_ROWS = 1.001, 20  # fewer rows may well lie on a line
 COLLAPSED_RANK = 1.1
 
 
@@ -99,11 +99,15 @@ def rank_of_data(model, rows, index) -> float:
     return effective_rank(x.flatten(1).cpu())
 
 
-def warn_on_collapse(readout: dict, data_rank: float, n_rows: int) -> None:
-    """Warn if rows are all represented (almost) alike, or hardly differ themselves."""
+def warn_on_collapse(readout: dict, data_rank: float, n_rows, n_varying) -> None:
+    """Warn if rows are all represented (almost) alike, or hardly differ themselves.
+
+    ``data_rank`` is that of ``n_rows`` rows, of which ``n_varying`` values vary.
+    """
     rank = readout["effective_rank"]
     n_components = len(readout["component_std"])
-    if rank < ONE_DIRECTION > data_rank and n_components > 1 and n_rows >= MIN_ROWS:
+    explained = n_rows < MIN_ROWS or n_varying == 1 or n_components == 1
+    if data_rank < ONE_DIRECTION and rank < COLLAPSED_RANK and not explained:
         warnings.warn(
             f"The rows vary along one direction or not at all (effective rank "
             f"{data_rank:.2f}), and so does the representation. Look for constant "

@@ -1,5 +1,6 @@
 """FlowFMTransformer: the jointly trained model as a scikit-learn transformer."""
 
+import math
 import os
 
 import pandas as pd
@@ -421,7 +422,9 @@ class FlowFMTransformer(
         self.health_ = health(self.module_, rows, index, generator)
         if self.n_steps_:
             data_rank = rank_of_data(self.module_, rows, index)
-            warn_on_collapse(self.health_, data_rank, len(index))
+            n_varying = int((self.module_.standardise.spread > 0).sum())
+            n_varying *= math.prod(rows.row_shape[1:])  # of windows, time steps
+            warn_on_collapse(self.health_, data_rank, len(index), n_varying)
 
     @property
     def _n_features_out(self):

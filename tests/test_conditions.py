@@ -137,13 +137,13 @@ def test_what_is_no_pool_is_refused(data, transformer):
     with pytest.raises(ValueError, match="X_unlabelled needs y"):
         sampler.fit(X, X_unlabelled=X)
     with pytest.raises(
-        ValueError, match=r"X_unlabelled: X must have rows of shape \(3, 32\)"
+        ValueError, match=r"X_unlabelled must have rows of shape \(3, 32\)"
     ):
         sampler.fit(X[FEW], y[FEW], X_unlabelled=X[POOL, :, :20])
-    with pytest.raises(ValueError, match="X_unlabelled: Found array with 0 sample"):
+    with pytest.raises(ValueError, match="X_unlabelled is refused: Found array with 0"):
         sampler.fit(X[FEW], y[FEW], X_unlabelled=X[:0])
     table, target = load_wine(return_X_y=True)
-    with pytest.raises(ValueError, match=r"X_unlabelled: .*features"):
+    with pytest.raises(ValueError, match=r"X_unlabelled .*features"):
         sampler_on(FlowFMTransformer(2, max_steps=1).fit(table)).fit(
             table[:50], target[:50], X_unlabelled=table[50:, :4]
         )

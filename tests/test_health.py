@@ -73,7 +73,7 @@ def readout(rank, n_components):
 )
 def test_collapse_is_warned_of_with_the_numbers(rank, n_components, data_rank):
     with pytest.warns(CollapseWarning, match="alignment") as caught:
-        warn_on_collapse(readout(rank, n_components), data_rank, 100)
+        warn_on_collapse(readout(rank, n_components), data_rank, 100, 50)
     assert f"{rank:.2f} of {n_components} components" in str(caught[0].message)
 
 
@@ -92,7 +92,7 @@ def test_what_the_data_or_the_size_explain_is_no_collapse(
 ):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_on_collapse(readout(rank, n_components), data_rank, 100)
+        warn_on_collapse(readout(rank, n_components), data_rank, 100, 50)
 
 
 class Constant(torch.nn.Module):

@@ -200,7 +200,7 @@ def test_the_representation_is_found_again_from_the_filled_row():
 
 def test_large_integers_that_are_known_stay():
     X = np.random.default_rng(0).integers(2**60, 2**61, (60, 3))
-    transformer = FlowFMTransformer(max_steps=0, random_state=0)
+    transformer = FlowFMTransformer(max_steps=1, random_state=0)
     sampler = FlowFMSampler(transformer, quality=1, random_state=0).fit(X)
     np.testing.assert_array_equal(sampler.impute(X), X)
 
@@ -226,7 +226,7 @@ def test_gaps_of_windows_are_filled_alike_in_any_unit(X, unit):
     holed = with_gaps(X[:20], 0.3, 0)[0].astype(np.float64)
     drawn = []
     for scale in (1.0, unit):
-        transformer = FlowFMTransformer(8, max_steps=0, random_state=0)
+        transformer = FlowFMTransformer(8, max_steps=1, random_state=0)
         sampler = FlowFMSampler(transformer, quality=2, random_state=1)
         sampler.fit(X.astype(np.float64) * scale)
         drawn.append((sampler.stop_, sampler.impute(holed * scale) / scale))

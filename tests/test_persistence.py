@@ -77,7 +77,7 @@ def built(make):
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in module.state_dict().values():
-            tensor.normal_(generator=generator)
+            tensor.normal_(std=0.1, generator=generator)
     return module
 
 

@@ -452,8 +452,8 @@ def test_columns_of_categories_have_scores():
     frame.loc[frame.c == "y", "a"] += 8
     transformer = FlowFMTransformer(2, max_steps=150, random_state=0)
     sampler = FlowFMSampler(transformer, quality=2, random_state=0).fit(frame)
-    swapped = frame.assign(c=frame.c.cat.rename_categories({"x": "y", "y": "x"}))
-    swapped["c"] = swapped.c.cat.reorder_categories(["x", "y"])
+    other = pd.Categorical(np.where(frame.c == "x", "y", "x"), ["x", "y"])
+    swapped = frame.assign(c=other)
     usual, unusual = sampler.score_samples(frame), sampler.score_samples(swapped)
     assert (usual > unusual).mean() > 0.9
 
