@@ -7,15 +7,21 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from paper_claims import curves, speeds
+from paper_claims import CHANCE, curves, speeds
 from paper_recognition import FLOW, PRETEXT, PROTOCOLS
 
 COLOURS = {"flow": "tab:blue", "diffusion": "tab:red"}
 JUDGED = (
-    ("c2st_auc", "AUC of telling windows from real\n(lower is better)"),
+    ("c2st_auc", "AUC of telling windows from real\n(lower is better, down to .5)"),
     ("tstr_forest", "F1 of a forest trained on them\n(higher is better)"),
     ("probe_f1_all", "F1 of a linear probe\n(higher is better)"),
 )
+
+
+def draw_chance(ax, metric):
+    """Mark where drawn windows cannot be told from real ones."""
+    if metric == "c2st_auc":
+        ax.axhline(CHANCE, color="grey", linestyle="--", linewidth=1, zorder=0)
 
 
 def draw_training(rows, path):
@@ -28,6 +34,7 @@ def draw_training(rows, path):
     axes = figure.subplots(len(names), len(JUDGED), squeeze=False)
     for row, name in zip(axes, names, strict=True):
         for ax, (metric, title) in zip(row, JUDGED, strict=True):
+            draw_chance(ax, metric)
             for kind, part in table[table.dataset == name].groupby("kind"):
                 seconds = part.train_cpu_seconds
                 ax.plot(seconds, part[metric], "o-", color=COLOURS[kind], label=kind)
@@ -50,6 +57,7 @@ def draw_speed(rows, path):
     axes = figure.subplots(len(names), 2, squeeze=False)
     for row, name in zip(axes, names, strict=True):
         for ax, (metric, title) in zip(row, JUDGED[:2], strict=True):
+            draw_chance(ax, metric)
             for kind, part in table[table.dataset == name].groupby(
                 table.method.str.split(",").str[0]
             ):
