@@ -172,6 +172,7 @@ def test_it_says_how_it_reads_windows_of_another_length(X, fitted):
 
 
 @pytest.mark.filterwarnings(LONGER)
+@pytest.mark.filterwarnings("ignore:The transformer has not been trained")
 def test_the_field_goes_on_seeing_as_much_of_z(X, tmp_path):
     first = new(max_steps=0).fit(X[:, :1, :40])
     short = new(max_steps=0).fit(X[:, :1, :30], init=first)
