@@ -720,10 +720,12 @@ def test_rows_without_a_label_are_not_scored(data, pretrained):
     few = np.where(np.arange(len(y)) % 2 == 0, y, -1)
     model = FlowFMClassifier(pretrained, random_state=0).fit(X, few)
     labelled = few >= 0
-    weight = np.linspace(1, 3, len(y))
     assert model.score(X, few) == model.score(X[labelled], y[labelled]) > 0.3
+    few[:20:2] = (few[:20:2] + 1) % 6  # ten labels that are wrong
+    y, weight = np.where(labelled, few, y), np.linspace(1, 3, len(y))
     weighted = model.score(X[labelled], y[labelled], weight[labelled])
     assert model.score(X, few, weight) == pytest.approx(weighted)
+    assert abs(weighted - model.score(X, few)) > 0.01
     with pytest.raises(ValueError, match="a label other than -1"):
         model.score(X[:3], [-1, -1, -1])
 

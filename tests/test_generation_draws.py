@@ -11,6 +11,7 @@ from scipy import stats
 
 import skflowfm._generation as generation
 import skflowfm._steps as steps
+from skflowfm import FlowFMTransformer
 from skflowfm._building import build_model
 from skflowfm._generation import (
     BLOCK,
@@ -326,3 +327,18 @@ def test_each_window_counts_alike_in_the_mean_log_spectrum():
 def test_the_gain_stays_with_any_number_of_steps():
     gain = np.ones((1, 9))
     assert all(steps_of(n, "auto", STOP, gain).gain is gain for n in (1, 2, 8))
+
+
+def test_the_gain_is_learned_from_rows_throughout(monkeypatch):
+    asked = []
+
+    def represent_and_note(model, rows):
+        asked.extend(rows[:, 0, 0].tolist())
+        return represent(model, rows)
+
+    monkeypatch.setattr(steps, "represent", represent_and_note)
+    X = np.random.default_rng(0).normal(size=(40, 1, 16)).astype(np.float32)
+    X[:, 0, 0] = np.arange(40)  # as if sorted by class
+    model = FlowFMTransformer(4, max_steps=1, random_state=0).fit(X).module_
+    steps.gain_of(model, Rows(X), Steps(2, "euler"), 0, n_rows=4)
+    assert asked == [0, 13, 26, 39]

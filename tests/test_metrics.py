@@ -378,6 +378,13 @@ def test_copy_ties_count_half():
         assert nearest_neighbour_copy(X, X, X).value == 0.5
 
 
+def test_the_order_of_rows_does_not_matter_to_copies():
+    train, holdout, fresh = noise(0, 900, 1), noise(1, 100, 1), noise(2, 400, 1)
+    result = nearest_neighbour_copy(np.sort(train, 0), fresh, holdout, random_state=0)
+    assert result.value == pytest.approx(0.5, abs=0.13)  # of 100 drawn at random
+    assert result.floor == pytest.approx(0.5, abs=0.13)  # of halves drawn at random
+
+
 def test_held_out_rows_that_were_trained_on_are_counted():
     train, holdout = noise(0, 2, 50, 2)
     few, many = holdout.copy(), holdout.copy()
@@ -385,6 +392,8 @@ def test_held_out_rows_that_were_trained_on_are_counted():
     nearest_neighbour_copy(train, holdout, few)
     with pytest.warns(UserWarning, match="6 of 50 rows"):
         nearest_neighbour_copy(train, holdout, many)
+    with pytest.warns(UserWarning, match="50 of 50 rows"):  # one of them, repeated
+        nearest_neighbour_copy(train, holdout, np.repeat(train[:1], 50, axis=0))
     report = quality_report(train, holdout, X_test=many, random_state=0)
     assert report.notes[0].startswith("6 of 50 rows of X_test are rows of X_real too")
     assert repr(report) == str(report)  # what a notebook shows
@@ -392,8 +401,8 @@ def test_held_out_rows_that_were_trained_on_are_counted():
 
 def test_copy_interval_is_wilsons():
     """Published example: 0 of 10 gives an upper limit of .2775."""
-    X = noise(0, 10, 2)
-    result = nearest_neighbour_copy(X + 100, X, X)
+    X = noise(0, 30, 2)
+    result = nearest_neighbour_copy(X + 100, X[:10], X)
     assert result.value == 0
     assert result.interval == (0.0, pytest.approx(0.2775, abs=1e-4))
 

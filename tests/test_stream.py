@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
+import skflowfm._sampling
 from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer, stream
 from skflowfm._stream import written
 
@@ -358,3 +359,12 @@ def test_a_reader_may_use_its_row_again(model, kind):
 
     (Z,) = stream(model.transform, reader())
     np.testing.assert_allclose(Z, model.transform(X), atol=1e-5)
+
+
+def test_a_small_class_is_drawn_in_turn_over_all_blocks(model, monkeypatch):
+    monkeypatch.setattr(skflowfm._sampling, "ROWS_AT_A_TIME", 4)
+    sampler = FlowFMSampler(FrozenEstimator(model), quality=1, random_state=3)
+    sampler.fit(table(60)[:10], np.array(list("ab"))[np.arange(10) % 2])
+    y = np.array(list("ab"))[np.arange(14) % 2]  # four blocks, both classes in each
+    drawn = np.concatenate(list(stream(sampler.sample, y)))
+    np.testing.assert_array_equal(drawn, sampler.sample(y=y))
