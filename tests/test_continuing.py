@@ -302,3 +302,11 @@ def test_a_classifier_stands_on_it(X, fitted):
     model = new().fit(X[..., :40], init=fitted)
     classifier = FlowFMClassifier(FrozenEstimator(model), random_state=0)
     assert classifier.fit(X[..., :40], y).predict(X[..., :40]).shape == (64,)
+
+
+def test_going_on_with_itself_scores_with_the_same_draws():
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    model = FlowFMTransformer(3, max_steps=1, random_state=0, warm_start=True).fit(X)
+    other = FlowFMTransformer(3, max_steps=1, random_state=1).fit(X, init=model)
+    seed = model.seed_
+    assert model.set_params(random_state=1).fit(X).seed_ == seed != other.seed_

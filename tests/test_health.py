@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skflowfm import CollapseWarning, FlowFMTransformer
-from skflowfm._health import effective_rank, health, warn_on_collapse
+from skflowfm._health import effective_rank, health, left_open, warn_on_collapse
 from skflowfm._validation import Rows
 
 
@@ -200,3 +201,9 @@ def test_loss_is_measured_in_bands_of_time_from_source_to_data(seeded):
     t = np.arange(5) / 5 + 0.1
     expected = (1 - t) ** 2 + t**2 - 2 * (2 * t - 1) + 2
     np.testing.assert_allclose(result["flow_loss_by_time"], expected, rtol=0.1)
+
+
+def test_the_mean_of_all_rows_is_half_as_far_off_as_another_row():
+    x = normal(2000, 6)
+    model = SimpleNamespace(velocity_field=lambda x, t, z: torch.zeros_like(x))
+    assert left_open(model, x, 0 * x, None) == pytest.approx(0.5, abs=0.02)

@@ -671,3 +671,32 @@ def test_tensors_with_gradients_are_read():
     X = torch.tensor(noise(0, 40, 3), requires_grad=True)
     expected = c2st_auc(X.detach().numpy(), noise(1, 40, 3), random_state=0)
     assert c2st_auc(X, noise(1, 40, 3), random_state=0) == expected
+
+
+def test_people_of_the_synthetic_side_alone_are_kept_together(few_trees):
+    """Rows that differ from person to person only, against rows of nobody."""
+    person = np.repeat(np.arange(40), 4)
+    X, Z = noise(1, 320, 2), noise(0, 40, 2)[person]
+    assert c2st_auc(X, Z, random_state=0).value > 0.7
+    grouped = c2st_auc(X, Z, groups_synthetic=person, random_state=0)
+    assert grouped.value == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_class_that_is_not_tested_takes_hits_but_has_no_score(few_trees):
+    y = np.repeat([0, 1, 2], 30)
+    X, y_test = 10 * y[:, None] + 0.1 * noise(0, 90, 1), np.repeat([0, 1], 100)
+    X_test = 10.0 * y_test[:, None] + 0.1 * noise(1, 200, 1)
+    X_test[:20] = 20  # where the third class lies
+    score = train_on_synthetic(X, y, X_test, y_test, random_state=0).logistic
+    assert score.synthetic == pytest.approx((2 * 80 / 180 + 1) / 2)
+    assert np.mean(score.interval) == pytest.approx(score.synthetic, abs=0.01)
+
+
+def test_forests_of_other_seeds_are_others(few_trees):
+    X, y = noise(0, 60, 2), np.repeat([0, 1], 30)
+    X_test, y_test = noise(1, 300, 2), np.repeat([0, 1], 150)
+    scores = {
+        train_on_synthetic(X, y, X_test, y_test, random_state=k).forest.synthetic
+        for k in range(4)
+    }
+    assert len(scores) > 1
