@@ -201,7 +201,7 @@ def features_of(model, rows, index):
                 model.stem(model.standardise(rows[part].to(device))).cpu()
                 for part in index.split(TRANSFORM_BLOCK)
             ]
-        ).clone()
+        )
 
 
 def represent_features(model, features):

@@ -125,6 +125,43 @@ def test_the_table_is_the_paired_comparison_of_the_folds():
     assert line["gain"] - line["low"] == pytest.approx(half)
 
 
+class Reader(BaseEstimator):
+    """Says what the second column does, or the first one if rows were added."""
+
+    def fit(self, X, y):
+        self.column_ = 0 if len(X) > 20 else 1
+        return self
+
+    def predict(self, X):
+        return X[:, self.column_].astype(int)
+
+
+@pytest.fixture
+def halves(monkeypatch):
+    """Two folds: the first twenty rows and the last twenty."""
+    parts = np.arange(40) < 20, np.arange(40) >= 20
+    folds = [tuple(np.flatnonzero(p) for p in way) for way in (parts, parts[::-1])]
+    monkeypatch.setattr("skflowfm._amount.folds_of", lambda *_: folds)
+
+
+def test_the_error_of_two_folds_is_known(halves):
+    """Gains of 1 and 0 have variance 1/2; the halves train on as many as they test."""
+    y = np.tile([0, 1], 20)
+    X = np.c_[y, np.where(np.arange(40) < 20, 1 - y, y)]
+    line = compare_amounts(Reader(), Oracle(), X, y, None, [0, 3], 2).loc[3]
+    assert line["gain"] == 0.5
+    assert line["standard_error"] == pytest.approx((1 / 2 * (1 / 2 + 1)) ** 0.5)
+
+
+def test_a_class_that_is_not_held_out_has_no_score(halves):
+    """Of ten rows of a class one is called another, of which no row is held out."""
+    y = np.tile([0, 1], 20)
+    said = np.where(np.isin(np.arange(40), [1, 21]), 2, y)
+    X = np.c_[y, said]
+    line = compare_amounts(Reader(), Oracle(), X, y, None, [0], 2).loc[0]
+    assert line["macro_f1"] == pytest.approx((1 + 18 / 19) / 2)
+
+
 @pytest.mark.parametrize(
     ("gains", "errors", "best"),
     [

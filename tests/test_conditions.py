@@ -3,10 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_wine
+from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 
 from skflowfm import FlowFMClassifier, FlowFMSampler, FlowFMTransformer, load
+from skflowfm._draws import Z_NOISE
 from skflowfm.datasets import make_wearable
 
 FEW, POOL = slice(0, 40), slice(40, 160)
@@ -147,3 +150,16 @@ def test_what_is_no_pool_is_refused(data, transformer):
         sampler_on(FlowFMTransformer(2, max_steps=1).fit(table)).fit(
             table[:50], target[:50], X_unlabelled=table[50:, :4]
         )
+
+
+def test_a_lonely_row_varies_as_much_as_the_encoders_noise():
+    """Distances in z are those of the encoder's output in another unit; so is noise."""
+    X = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    transformer = FlowFMTransformer(3, max_steps=1, random_state=0).fit(X)
+    module = transformer.module_
+    with torch.inference_mode():
+        raw = module.encode(module.standardise(torch.from_numpy(X))).numpy()
+    unit = np.ptp(transformer.transform(X)[:, 0]) / np.ptp(PCA(1).fit_transform(raw))
+    sampler = sampler_on(transformer).fit(X[:1], ["a"])
+    z = sampler._density.draw(torch.zeros(2000, dtype=torch.long), seed=0)
+    np.testing.assert_allclose(z.std(dim=0), Z_NOISE * unit, rtol=0.1)

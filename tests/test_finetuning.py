@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from skflowfm import (
     FlowFMClassifier,
     FlowFMRegressor,
     FlowFMTransformer,
+    _classifier,
     _finetuning,
     _transformer,
     _wide,
@@ -32,6 +34,7 @@ from skflowfm._finetuning import (
     Labelled,
     Tuned,
     logistic_head,
+    noisy_draws,
     part_of_the_way,
     regression_head,
     tune,
@@ -256,6 +259,44 @@ def test_fine_tuning_starts_where_the_heads_loss_is_flat(pretrained, Z, n_classe
     assert at_start < 0.05 * slope(tuned)  # a wrong penalty would be seen
 
 
+@pytest.mark.parametrize("strategy", ["full", "scratch"])
+def test_a_classifier_goes_on_where_the_heads_loss_is_flat(monkeypatch, strategy):
+    X, y = load_wine(return_X_y=True)
+    pretrained, seen = FlowFMTransformer(8, max_steps=10, random_state=0).fit(X), []
+
+    def watched(tuned, features, labelled, keep, **options):
+        answers = labelled.target, labelled.weight, None
+        tuned(features.clone(), *answers)[0].mean().backward()
+        seen.append((keep, float(tuned.head.weight.grad.abs().max())))
+        return tune(tuned, features, labelled, keep, **options)
+
+    monkeypatch.setattr(_classifier, "tune", watched)
+    classifier(pretrained, strategy=strategy, max_steps=1).fit(X, y)
+    [(keep, slope)] = seen
+    assert slope < 1e-3
+    assert keep == 1 if strategy == "scratch" else 0 < keep < 1
+
+
+def test_noise_has_the_unit_of_each_feature():
+    head = torch.nn.Linear(8, 2, device="meta")
+    model = SimpleNamespace(encoder=None, axes=None, stem=torch.nn.ReLU(), encode=None)
+    generator = torch.Generator().manual_seed(0)
+    tuned, unit = Tuned(model, head, 1.0), 10.0 ** torch.arange(8)
+    features = torch.randn(30, 8, generator=generator)
+    expected = tuned.noise(features) * unit
+    torch.testing.assert_close(tuned.noise(features * unit), expected)
+
+
+def test_a_batch_has_the_answers_and_weights_of_its_rows(seeded):
+    number, some = torch.arange(50.0), torch.tensor([7, 3, 41])
+    labelled = Labelled(torch.arange(50), number, number, None)
+    silent = SimpleNamespace(noise=lambda features: torch.zeros(()))
+    draw = noisy_draws(silent, number[:, None], labelled, torch.device("cpu"))
+    batch = draw(some, seeded())
+    for name in ("features", "target", "weight"):
+        assert torch.equal(batch[name].flatten(), some.float())
+
+
 # ---------------------------------------------------------------- what training does
 def tuned_at(pretrained, Z, y, keep):
     """Return the encoder's and head's numbers before and after."""
@@ -433,6 +474,16 @@ def test_unlabelled_rows_change_nothing_if_the_transformer_is_frozen(
     np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
     np.testing.assert_array_equal(one.classes_, two.classes_)
     assert two.n_labelled_ == known.sum() == 64
+
+
+def test_groups_of_unlabelled_rows_change_nothing(data, pretrained):
+    X, y, _ = data
+    known, groups = np.arange(96) % 3 != 0, np.arange(96) // 4
+    few = np.where(known, y, -1)
+    model = classifier(pretrained, validation_fraction=0.6)
+    one = model.fit(X[known], y[known], groups=groups[known]).predict_proba(X)
+    two = model.fit(X, few, groups=groups).predict_proba(X)
+    np.testing.assert_array_equal(one, two)
 
 
 def test_unlabelled_rows_serve_pretraining(data, pretrained):

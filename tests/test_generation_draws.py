@@ -268,6 +268,24 @@ def test_scores_average_over_all_times_and_add_the_distance():
     torch.testing.assert_close(scores, expected, rtol=0, atol=0.02)
 
 
+class WrongLevels(torch.nn.Module):
+    """Far off in the level and scale of a window, at rest in its shape."""
+
+    def forward(self, x_t, t, z):
+        return torch.cat([0 * x_t[..., :-2], 0 * x_t[..., -2:] + 100], dim=-1)
+
+
+def test_a_wrong_level_costs_a_score_as_much_at_any_length():
+    losses = []
+    for n_timesteps in (10, 300):
+        model, X = model_of((2, n_timesteps)), 3 + 2 * normal(9, 2, n_timesteps)
+        model.velocity_field = WrongLevels()
+        with torch.inference_mode():
+            distance = model.axes.distance(model.represent(X))
+        losses.append((-score(model, Rows(X.numpy()), 0)).exp() / distance)
+    torch.testing.assert_close(losses[0], losses[1], rtol=0.1, atol=0)
+
+
 # ---------------------------------------------------------------- how it is solved
 @given(
     st.integers(1, 40),

@@ -203,6 +203,24 @@ def test_loss_is_measured_in_bands_of_time_from_source_to_data(seeded):
     np.testing.assert_allclose(result["flow_loss_by_time"], expected, rtol=0.1)
 
 
+class WrongLevels(torch.nn.Module):
+    """Far off in the level and scale of a window, at rest in its shape."""
+
+    def forward(self, x_t, t, z):
+        return torch.cat([0 * x_t[..., :-2], 0 * x_t[..., -2:] + 100], dim=-1)
+
+
+def test_a_wrong_level_costs_as_much_at_any_length(seeded):
+    losses = []
+    for n_timesteps in (10, 300):
+        X = (3 + 2 * normal(50, 2, n_timesteps)).numpy()
+        model = FlowFMTransformer(4, max_steps=0, random_state=0).fit(X).module_
+        model.velocity_field = WrongLevels()
+        readout = health(model, Rows(X), torch.arange(50), seeded())
+        losses.append(readout["flow_loss_by_time"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
+
+
 def test_the_mean_of_all_rows_is_half_as_far_off_as_another_row():
     x = normal(2000, 6)
     model = SimpleNamespace(velocity_field=lambda x, t, z: torch.zeros_like(x))

@@ -144,10 +144,12 @@ def test_a_window_off_by_scale_and_level_is_matched_exactly(scale, level, n, see
     torch.testing.assert_close(found, truth, rtol=1e-3, atol=1e-3)
 
 
-def test_a_channel_of_which_nothing_is_known_is_left_alone():
+@pytest.mark.parametrize("n_known", [0, 1])
+def test_a_channel_of_which_next_to_nothing_is_known_is_left_alone(n_known):
+    """One value says neither how large a channel is nor where it lies."""
     x, truth = torch.randn(2, 4, 3, 8, generator=torch.Generator().manual_seed(0))
     known = torch.ones(4, 3, 8, dtype=torch.bool)
-    known[:, 1] = False
+    known[:, 1, n_known:] = False
     assert torch.equal(match(x, truth, known)[:, 1], x[:, 1])
 
 

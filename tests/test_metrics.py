@@ -570,6 +570,14 @@ def test_metrics_import_numpy_and_scikit_learn_only():
                     assert name.startswith(("skflowfm.metrics", "skflowfm._checks"))
 
 
+def test_the_steps_of_a_channel_share_one_deviation():
+    """The first step hardly varies, so the nearest row is that of the others."""
+    X = noise(0, 40, 1, 4) * [[1e-3, 1, 1, 1]]
+    near = X + [[[0.01, 0, 0, 0]]]
+    far = X + [[[0, 0.1, 0.1, 0.1]]]
+    assert nearest_neighbour_copy(near, X, far, random_state=0).value > 0.95
+
+
 # ----------------------------------------------------------------- units and names
 @pytest.mark.parametrize("third", [9.81, 0.1, 1e-6])
 def test_a_constant_column_does_not_hide_copies(third):
