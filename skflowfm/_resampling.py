@@ -17,7 +17,7 @@ from ._checks import (
     reject_masked,
     reject_none,
 )
-from ._columns import is_truth, is_whole
+from ._columns import Columns
 
 RESAMPLED = "n_synthetic_", "is_synthetic_", "parent_indices_"
 WORDS = ("minority", "not minority", "not majority", "all", "auto")
@@ -205,30 +205,34 @@ def as_container(X):
     return X if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.asarray(X)
 
 
-def as_objects(values: np.ndarray, like: pd.Series) -> np.ndarray:
+def as_objects(values: np.ndarray, whole: bool, truth: bool) -> np.ndarray:
     """Return a column of Python's integers, of true and false, or of floats."""
-    if is_whole(like):
+    if whole:
         values = cast_like(values, np.dtype(np.int64))
-    elif is_truth(like):
+    elif truth:
         values = values > 0.5
     return values.astype(object)
 
 
-def rows_like(new: np.ndarray, X):
+def rows_like(new: np.ndarray, X, kinds=None):
     """Return new rows as the container and dtypes of ``X``.
 
-    Columns of categories come as the number of the category.
+    Columns of categories come as the number of the category. ``kinds``, a Columns, says
+    what the columns of objects hold where ``X`` has no row.
     """
     if isinstance(new, pd.DataFrame):
         return new
     if isinstance(X, pd.DataFrame):
-        columns = {}
+        columns, kinds = {}, kinds or Columns(X)
+        whole, truth = (
+            np.broadcast_to(flags, X.shape[1]) for flags in (kinds.whole, kinds.truth)
+        )
         for k, dtype in enumerate(X.dtypes):
             values = new[:, k]
             if isinstance(dtype, pd.CategoricalDtype):
                 values = pd.Categorical.from_codes(values.astype(int), dtype=dtype)
             elif dtype is np.dtype(object):
-                values = as_objects(values, X.iloc[:, k])
+                values = as_objects(values, whole[k], truth[k])
             elif isinstance(dtype, np.dtype):
                 values = cast_like(values, dtype)
             elif pd.api.types.is_integer_dtype(dtype):

@@ -260,4 +260,5 @@ class Sampling:
         """Return drawn rows within the bounds, a frame where there are categories."""
         X = self._columns.collapse(X)
         X = X if self._bounds is None else np.clip(X, *self._bounds)
-        return X if self._columns.like is None else rows_like(X, self._columns.like)
+        like = self._columns.like
+        return X if like is None else rows_like(X, like, self._columns)

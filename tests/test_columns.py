@@ -16,6 +16,7 @@ from skflowfm import (
     AugmentedClassifier,
     FlowFMSampler,
     FlowFMTransformer,
+    load,
     make_synthetic,
 )
 from skflowfm._columns import Columns, as_codes
@@ -244,3 +245,15 @@ def test_bounds_without_a_whole_number_are_refused():
     with pytest.raises(ValueError, match="bounds must leave a whole number"):
         tiny_sampler(bounds=(0.2, 0.8)).fit(X)
     tiny_sampler(bounds=(0.2, 0.8)).fit(X.astype(float))
+
+
+def test_objects_beside_categories_are_drawn_as_what_they_are(X, tmp_path):
+    """Integers of Python, which may be missing elsewhere, and true and false."""
+    given = X.assign(count=X["count"].astype(object), some=(X["size"] > 0))
+    given["some"] = given["some"].astype(object)
+    sampler = tiny_sampler().fit(given)
+    sampler.save(tmp_path / "s.skflowfm")
+    for drawn in (sampler.sample(20), load(tmp_path / "s.skflowfm").sample(20)):
+        assert {type(value) for value in drawn["count"]} == {int}
+        assert {type(value) for value in drawn["some"]} == {bool}
+        assert drawn.dtypes.equals(given.dtypes)
