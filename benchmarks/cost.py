@@ -6,6 +6,7 @@ of the windows; MiniRocket (extra `bench`), where installed, transforms the same
 on as many threads. Times are CPU seconds of the process, memory is its peak.
 
     python benchmarks/cost.py --n-windows 1000 10000 100000
+    python benchmarks/cost.py --n-windows 1000 --shape 60 1000
 """
 
 import argparse
@@ -23,19 +24,25 @@ import torch
 from _common import print_environment, write_rows
 
 from skflowfm import FlowFMTransformer
+from skflowfm._sizes import fewer
 from skflowfm.datasets import make_wearable
 
 N_TRANSFORMED = 1000
 
 
-def write_windows(path, n):
-    """Store ``n`` simulated windows of 3 x 300 as float16: shifted copies of 2,000."""
-    base = make_wearable(2000, n_timesteps=300, random_state=0).X
-    stored = np.lib.format.open_memmap(path, "w+", np.float16, (n, *base.shape[1:]))
-    rng = np.random.default_rng(0)
+def write_windows(path, n, shape):
+    """Store ``n`` simulated windows as float16: shifted copies of 2,000.
+
+    Channels beyond three are the first three again, shifted too.
+    """
+    n_channels, n_timesteps = shape
+    base = make_wearable(min(n, 2000), n_timesteps=n_timesteps, random_state=0).X
+    stored = np.lib.format.open_memmap(path, "w+", np.float16, (n, *shape))
+    rng, channel = np.random.default_rng(0), np.arange(n_channels) % 3
     for start in range(0, n, len(base)):
         part = stored[start : start + len(base)]
-        part[:] = base[: len(part)] + rng.normal(0, 0.02, (len(part), 3, 1))
+        shifts = rng.normal(0, 0.02, (len(part), n_channels, 1))
+        part[:] = base[: len(part), channel] + shifts
     stored.flush()
 
 
@@ -58,7 +65,8 @@ def measure(path, max_steps):
     imported = peak_gigabytes()
     fit_cpu, fit_wall = seconds_of(model.fit, X)
     peak = peak_gigabytes()
-    some = np.asarray(X[:N_TRANSFORMED], dtype=np.float32)
+    n_transformed = fewer(N_TRANSFORMED, X.shape[1:], 50)
+    some = np.asarray(X[:n_transformed], dtype=np.float32)
     ours, _ = seconds_of(model.transform, some)
     try:
         from aeon.transformations.collection.convolution_based import MiniRocket
@@ -70,6 +78,8 @@ def measure(path, max_steps):
         rival = float("nan")
     return {
         "n_windows": len(X),
+        "n_channels": X.shape[1],
+        "n_timesteps": X.shape[2],
         "steps": model.n_steps_,
         "fit_cpu_s": round(fit_cpu, 1),
         "fit_wall_s": round(fit_wall, 1),
@@ -86,6 +96,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--n-windows", nargs="+", type=int, default=[1000, 10_000])
+    parser.add_argument(
+        "--shape", nargs=2, type=int, default=[3, 300], metavar=("CHANNELS", "STEPS")
+    )
     parser.add_argument("--max-steps", type=int, help="the default depends on n")
     parser.add_argument("--out", default="out/cost.csv", help="replaced if it exists")
     parser.add_argument("--file", help=argparse.SUPPRESS)
@@ -100,7 +113,7 @@ def main():
     for n in arguments.n_windows:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "windows.npy"
-            write_windows(path, n)
+            write_windows(path, n, arguments.shape)
             command = [sys.executable, __file__, "--file", str(path)]
             if arguments.max_steps is not None:
                 command += ["--max-steps", str(arguments.max_steps)]

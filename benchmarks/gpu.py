@@ -80,7 +80,7 @@ def throughput(device, X, y):
     start = time.perf_counter()
     with (
         patch("skflowfm._training.Schedule", Clock),
-        patch("skflowfm._transformer.batch_size", lambda n_rows, device: batch),
+        patch("skflowfm._transformer.batch_size", lambda *_: batch),
     ):
         model.fit(X[:n])
     warm = steps // 3
@@ -153,7 +153,7 @@ def judged(name, data, seed, n_threads, device):
     batch = batch or batch_size(len(split.y), device)
     model = FlowFMTransformer(**parameters, device=device, random_state=seed)
     start = time.perf_counter()
-    with patch("skflowfm._transformer.batch_size", lambda n_rows, device: batch):
+    with patch("skflowfm._transformer.batch_size", lambda *_: batch):
         model.fit(split.X, groups=split.groups)
     minutes = (time.perf_counter() - start) / 60
     sampler = FlowFMSampler(FrozenEstimator(model), random_state=seed)

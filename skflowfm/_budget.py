@@ -6,8 +6,11 @@ from typing import NamedTuple
 
 import torch
 
+from ._sizes import fewer
+
 BATCH_SIZE = 64
 CUDA_BATCH_SIZE = 512
+LEAST_BATCH, CUDA_LEAST_BATCH = 16, 64
 PASSES = 60
 MOST_STEPS = 1000
 WARM_UP_STEPS = 50
@@ -19,14 +22,16 @@ def default_steps(n_rows: int, is_windows: bool) -> int:
     return min(max(PASSES * n_rows // BATCH_SIZE, least), MOST_STEPS)
 
 
-def batch_size(n_rows: int, device: str) -> int:
-    """Return how many rows a step sees: more on CUDA, where they cost little time.
+def batch_size(n_rows: int, device: str, row_shape=()) -> int:
+    """Return how many rows a step sees: more on CUDA, fewer of large ones.
 
-    There 1,000 steps are to make the 60 passes that on a CPU would take too long.
+    On CUDA they cost little time: there 1,000 steps are to make the 60 passes that on a
+    CPU would take too long.
     """
     if torch.device(device).type != "cuda":
-        return BATCH_SIZE
-    return min(max(PASSES * n_rows // MOST_STEPS, BATCH_SIZE), CUDA_BATCH_SIZE)
+        return fewer(BATCH_SIZE, row_shape, LEAST_BATCH)
+    size = min(max(PASSES * n_rows // MOST_STEPS, BATCH_SIZE), CUDA_BATCH_SIZE)
+    return fewer(size, row_shape, CUDA_LEAST_BATCH)
 
 
 @dataclass

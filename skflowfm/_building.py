@@ -10,6 +10,7 @@ from torch import nn
 from ._checks import check_count, check_flag, check_number, check_verbose
 from ._device import place, resolve_device
 from ._own_modules import check_module, try_encoder, try_velocity_field
+from ._sizes import summary_rows
 from .nets import (
     FeatureEncoder,
     JointModel,
@@ -24,7 +25,6 @@ from .nets.joint import Projector
 from .nets.layers import initialise
 
 DEFAULT_COMPONENTS = 256
-STEM_ROWS = 2000
 
 
 def check_parameters(estimator):
@@ -110,7 +110,7 @@ def build_model(estimator, rows, some, generator):
     if encoder is None:
         stem = Stem(*rows.row_shape) if rows.is_windows else table_stem(some)
         how = (generator, standardise) if rows.is_windows else (generator,)
-        stem.fit(some[:STEM_ROWS], *how)
+        stem.fit(some, *how)
         kind = partial(FeatureEncoder, continues=not rows.is_windows)
         encoder = on_meta(kind, generator, stem.n_features, n_components)
     velocity_field = copy.deepcopy(estimator.velocity_field)
@@ -167,7 +167,7 @@ def wake_constants(model, rows, few):
     if not awake.any():
         return
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    some = rows[order[:STEM_ROWS]].to(awake.device)
+    some = rows[order[: summary_rows(rows.row_shape)]].to(awake.device)
     model.coordinates.refit(model.standardise(some).cpu(), awake)
     magnitude = getattr(model.stem, "magnitude", None)
     if magnitude is not None:

@@ -6,6 +6,7 @@ import torch
 from ._checks import check_groups
 from ._own_modules import three_of, try_view
 from ._positives import CachedViews, LiveViews
+from ._sizes import fewer
 from .flow_matching import sample_source, sample_time
 from .nets import Stem
 from .nets.views import table_view, window_view
@@ -13,7 +14,7 @@ from .nets.views import table_view, window_view
 STEPS_PER_ROUND = 50
 MIN_HELD_OUT = 32
 FEATURES = "features", "view", "other_view"
-MIN_POOL = 4000
+MIN_POOL, LEAST_POOL = 4000, 1000
 VISITS_PER_ROW = 8
 Z_NOISE = 0.1
 
@@ -65,16 +66,17 @@ def hold_out(n_rows, fraction, groups, generator):
     return order[~out], order[out]
 
 
-def pool(index, held_out, budget):
+def pool(index, held_out, budget, row_shape=()):
     """Return as many of the rows as a budget can use, so that its cost does not grow.
 
-    Every row is visited at least eight times, or there are at most 4,000 of them. One
-    pass, as ``partial_fit`` makes, takes all.
+    Every row is visited at least eight times, or there are at most 4,000 of them, 1,000
+    of large ones. One pass, as ``partial_fit`` makes, takes all.
     """
     if not budget.decay:
         return index, held_out
     visits = (budget.max_steps or 0) * budget.batch_size
-    size = max(MIN_POOL, visits // VISITS_PER_ROW)
+    least = fewer(MIN_POOL, row_shape, LEAST_POOL)
+    size = max(least, visits // VISITS_PER_ROW)
     return index[:size], held_out[: max(MIN_HELD_OUT, size // 10)]
 
 
@@ -203,7 +205,7 @@ def prepare(model, rows, index, held_out, view, z_noise, plan, report=ignore):
     view = sparing_constants(view, model.standardise)
     views = LiveViews(model.stem, view, two_views)
     if isinstance(model.stem, Stem):
-        index, held_out = pool(index, held_out, budget)
+        index, held_out = pool(index, held_out, budget, rows.row_shape)
         generator = private_generator(seed, device)
         views = CachedViews(
             model, rows, view, two_views, index, held_out, generator, budget, report

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ._budget import Budget, Plan
 from ._checks import outside
 from ._draws import hold_out, private_generator
-from ._generation import TRANSFORM_BLOCK, device_of
+from ._generation import TRANSFORM_BLOCK, device_of, transform_block
 from ._training import train
 from .flow_matching import sample_source
 
@@ -194,12 +194,12 @@ class Tuned(nn.Module):
 
 def features_of(model, rows, index):
     """Return what the stem says about the rows at ``index``, on the CPU."""
-    device = device_of(model)
+    device, size = device_of(model), transform_block(rows.row_shape)
     with torch.inference_mode():
         return torch.cat(
             [
                 model.stem(model.standardise(rows[part].to(device))).cpu()
-                for part in index.split(TRANSFORM_BLOCK)
+                for part in index.split(size)
             ]
         )
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ._device import the_same_again
+from ._sizes import fewer
 from .flow_matching import (
     flow_matching_loss,
     source_quantile,
@@ -66,9 +67,21 @@ def filled_up(block: torch.Tensor) -> torch.Tensor:
     return filled(block, LEAST_ROWS if block.ndim == 2 else 2)
 
 
-def block_size(device: torch.device) -> int:
+def block_size(device: torch.device, row_shape) -> int:
     """Return how many rows the networks see at a time when rows are made."""
-    return CUDA_BLOCK if device.type == "cuda" else BLOCK
+    size = CUDA_BLOCK if device.type == "cuda" else BLOCK
+    return fewer(size, row_shape, LEAST_ROWS)
+
+
+def rows_at_a_time(device: torch.device, row_shape) -> int:
+    """Return how many rows are drawn before the next ones: a number of whole blocks."""
+    size = block_size(device, row_shape)
+    return max(fewer(ROWS_AT_A_TIME, row_shape, size) // size, 1) * size
+
+
+def transform_block(row_shape) -> int:
+    """Return how many rows are read at a time to be represented."""
+    return fewer(TRANSFORM_BLOCK, row_shape, LEAST_ROWS)
 
 
 @the_same_again()
@@ -98,11 +111,11 @@ def device_of(model) -> torch.device:
 
 def represent(model, rows) -> torch.Tensor:
     """Return the representations of ``rows``, block by block."""
-    device = device_of(model)
+    device, size = device_of(model), transform_block(rows[:0].shape[1:])
     out = torch.empty(len(rows), model.n_components)
-    for start in range(0, len(rows), TRANSFORM_BLOCK):
+    for start in range(0, len(rows), size):
         with torch.inference_mode():
-            block = rows[start : start + TRANSFORM_BLOCK].to(device)
+            block = rows[start : start + size].to(device)
             n = len(block)
             out[start : start + n] = model.represent(filled_up(block))[:n]
     return out
@@ -114,7 +127,7 @@ def fit_axes(model, rows, index) -> None:
     with torch.inference_mode():
         blocks = [
             model.encode(model.stem(model.standardise(rows[part].to(device))))
-            for part in index.split(TRANSFORM_BLOCK)
+            for part in index.split(transform_block(rows.row_shape))
         ]
         z = torch.cat(blocks)
     if not torch.isfinite(z).all():
@@ -160,10 +173,10 @@ def decode(
     Counting starts with sample ``first``.
     """
     device = device_of(model)
-    shape = flow_shape(model, row_shape)
+    shape, at_a_time = flow_shape(model, row_shape), rows_at_a_time(device, row_shape)
     out = [torch.empty(0, *row_shape)]
-    for start in range(0, len(z), ROWS_AT_A_TIME):
-        block = z[start : start + ROWS_AT_A_TIME]
+    for start in range(0, len(z), at_a_time):
+        block = z[start : start + at_a_time]
         sample = first + torch.arange(start, start + len(block)) // n_shared
         low, n_sources = int(sample[0]), int(sample[-1] - sample[0]) + 1
         x_0 = source_rows(seed, "source", low, n_sources, shape)[sample - low]
@@ -172,7 +185,7 @@ def decode(
                 lambda z, x_0: model.decode(z.to(device), x_0.to(device), *steps),
                 block,
                 x_0,
-                size=block_size(device),
+                size=block_size(device, row_shape),
                 pad=True,
             )
         )
@@ -189,10 +202,10 @@ def score(model, rows, seed, n_draws: int = 8) -> torch.Tensor:
     shape = flow_shape(model, rows.row_shape)
     x_0 = source_rows(seed, "score", 0, n_draws, shape).to(device)
     times = (torch.arange(n_draws) + 0.5) / n_draws
-    out = torch.empty(len(rows))
-    for start in range(0, len(rows), TRANSFORM_BLOCK):
+    out, size = torch.empty(len(rows)), transform_block(rows.row_shape)
+    for start in range(0, len(rows), size):
         with torch.inference_mode():
-            block = rows[start : start + TRANSFORM_BLOCK].to(device)
+            block = rows[start : start + size].to(device)
             n, x = len(block), model.standardise(filled_up(block))
             x_1, z = model.coordinates(x), model.encode(model.stem(x))
             losses = [

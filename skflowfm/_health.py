@@ -7,11 +7,13 @@ import torch
 from ._checks import outside
 from ._device import the_same_again
 from ._generation import device_of, flow_shape
+from ._sizes import fewer
 from .flow_matching import flow_matching_loss, sample_source
 from .ode import integrate
 
 N_BANDS, N_STEPS = 5, 8
 MAX_ROWS, MAX_DECODED = 500, 128
+LEAST_ROWS, LEAST_DECODED = 64, 32
 ONE_DIRECTION, MIN_ROWS = 1.001, 20  # fewer rows may well lie on a line
 COLLAPSED_RANK = 1.1
 
@@ -55,7 +57,7 @@ def health(model, rows, index, generator) -> dict:
         which row it is; at 1 it says nothing).
     """
     device = device_of(model)
-    index = index[:MAX_ROWS]
+    index = index[: fewer(MAX_ROWS, rows.row_shape, LEAST_ROWS)]
     shape = flow_shape(model, rows.row_shape)
     bands = []
     with torch.inference_mode():
@@ -69,7 +71,7 @@ def health(model, rows, index, generator) -> dict:
             )
             bands.append(float(loss.mean()))
         components = model.axes(z).cpu()
-        some = slice(MAX_DECODED)
+        some = slice(fewer(MAX_DECODED, rows.row_shape, LEAST_DECODED))
         x_0 = sample_source((len(x_1[some]), *shape), generator).to(device)
         open_share = left_open(model, x_1[some], x_0, z[some])
     deviation = components.std(dim=0, correction=0)
@@ -94,8 +96,9 @@ def left_open(model, x_1, x_0, z) -> float:
 
 def rank_of_data(model, rows, index) -> float:
     """Return the effective rank of the standardised rows themselves."""
+    index = index[: fewer(MAX_ROWS, rows.row_shape, LEAST_ROWS)]
     with torch.inference_mode():
-        x = model.standardise(rows[index[:MAX_ROWS]].to(device_of(model)))
+        x = model.standardise(rows[index].to(device_of(model)))
     return effective_rank(x.flatten(1).cpu())
 
 

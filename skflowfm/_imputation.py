@@ -18,11 +18,11 @@ import torch
 
 from ._checks import off_torch, reject_dates
 from ._generation import (
-    ROWS_AT_A_TIME,
     block_size,
     device_of,
     flow_shape,
     in_blocks,
+    rows_at_a_time,
     source_rows,
 )
 from ._resampling import cast_like, rows_like
@@ -125,11 +125,12 @@ def complete(
         return model.standardise.drawn(x)
 
     out = [torch.empty(0, *row_shape)]
-    for start in range(0, len(rows), ROWS_AT_A_TIME):
-        part = slice(start, start + ROWS_AT_A_TIME)
+    size, at_a_time = block_size(device, row_shape), rows_at_a_time(device, row_shape)
+    for start in range(0, len(rows), at_a_time):
+        part = slice(start, start + at_a_time)
         x_0 = source_rows(seed, "source", first + start, len(rows[part]), shape)
         given = rows[part], known[part], x_0
-        out.append(in_blocks(block, *given, size=block_size(device), pad=True))
+        out.append(in_blocks(block, *given, size=size, pad=True))
     return torch.cat(out).numpy()
 
 

@@ -5,9 +5,12 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch.nn import functional as F
 
+from ._sizes import fewer
+
 N_VIEWS = 2
 CACHE_ROWS = 64
 CUDA_CACHE_ROWS = 512
+LEAST_CACHE_ROWS = 16
 CACHE_SHARE = 0.4
 N_NEIGHBOURS = 5
 MAX_CANDIDATES = 20_000
@@ -112,7 +115,8 @@ class CachedViews:
         live = LiveViews(model.stem, view, two)
         features = []
         on_cuda = generator.device.type == "cuda"
-        for part in wanted.split(CUDA_CACHE_ROWS if on_cuda else CACHE_ROWS):
+        most = CUDA_CACHE_ROWS if on_cuda else CACHE_ROWS
+        for part in wanted.split(fewer(most, rows.row_shape, LEAST_CACHE_ROWS)):
             with torch.no_grad():
                 x = model.standardise(rows[part].to(generator.device))
                 features.append(torch.stack(live(part, x, generator), dim=1))

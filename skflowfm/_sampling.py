@@ -5,7 +5,15 @@ import torch
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._checks import check_count, check_number, off_torch, seed_of
-from ._generation import ROWS_AT_A_TIME, check_drawn, decode, represent, score
+from ._generation import (
+    ROWS_AT_A_TIME,
+    check_drawn,
+    decode,
+    device_of,
+    represent,
+    rows_at_a_time,
+    score,
+)
 from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
 from ._resampling import as_container, check_new_counts, codes_of, labels_of, rows_like
 from ._standing import module_of
@@ -235,11 +243,15 @@ class Sampling:
 
     def _drawn_blocks(self, parts, seed):
         first, earlier = 0, torch.zeros(len(self._density.rows), dtype=torch.long)
+        model = module_of(self)
+        size = rows_at_a_time(device_of(model), self.transformer_.row_shape_in_)
         for part in parts:
             if not len(part):  # nothing was asked for
                 return
-            yield self._draw(part, seed, first, earlier)
-            first += len(part)
+            z = self._density.draw(part, seed, first, earlier)
+            for some in z.split(size):
+                yield self._decode(some, seed, first=first)
+                first += len(some)
             earlier = earlier + torch.bincount(part, minlength=len(earlier))
 
     def _decode(self, z, seed, n_shared=1, first=0):

@@ -5,12 +5,13 @@ import torch
 
 from ._checks import check_count
 from ._generation import Steps, decode, device_of, represent
+from ._sizes import fewer
 from .nets.coordinates import mirrored_spectrum
 from .ode import SOLVERS
 
 QUALITIES = {"fast": 4, "balanced": 8, "high": 32}
 STOP = 0.75
-ROWS_DRAWN_AGAIN = 1024
+ROWS_DRAWN_AGAIN, LEAST_DRAWN_AGAIN = 1024, 128
 MOST_EXCESS = 2.0  # decades; more is not mended, but made up
 
 
@@ -85,13 +86,14 @@ def gain_against(excess: torch.Tensor) -> np.ndarray:
     return (10 ** (-torch.nn.functional.pad(smooth, (1, 1)) / 2)).numpy()
 
 
-def gain_of(model, rows, steps: Steps, seed: int, n_rows: int = ROWS_DRAWN_AGAIN):
+def gain_of(model, rows, steps: Steps, seed: int, n_rows: int | None = None):
     """Return the gain that gives windows, drawn with these steps, the right spectra.
 
-    At most ``n_rows`` windows are drawn again from their own representations. No labels
-    are used.
+    At most ``n_rows`` windows, 1,024 or fewer large ones, are drawn again from their
+    own representations. No labels are used.
     """
-    n = min(len(rows), n_rows)
+    most = n_rows or fewer(ROWS_DRAWN_AGAIN, rows.row_shape, LEAST_DRAWN_AGAIN)
+    n = min(len(rows), most)
     some = rows[torch.linspace(0, len(rows) - 1, n).long()]
     drawn = decode(model, represent(model, some), rows.row_shape, seed, steps)
     device = device_of(model)

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ._checks import off_torch
-from ._generation import TRANSFORM_BLOCK
+from ._generation import transform_block
 from ._sampling import Sampling
 
 DRAWING = Sampling.sample, Sampling.sample_like, Sampling.impute
@@ -113,12 +113,12 @@ def fitted_row_shape(model):
 
 def whole_blocks(blocks, row_shape):
     """Yield the blocks that are there; single rows are gathered into blocks."""
-    single = []
+    single, size = [], transform_block(row_shape)
     for place, block in enumerate(blocks):
         shape = shape_of(block)
         if shape == row_shape:
             single.append(own(block))
-            if len(single) < TRANSFORM_BLOCK:
+            if len(single) < size:
                 continue
         elif isinstance(shape, str) or shape[1:] != row_shape:
             raise ValueError(

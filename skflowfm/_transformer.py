@@ -12,7 +12,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from ._budget import BATCH_SIZE, Budget, Plan, batch_size, default_steps
+from ._budget import Budget, Plan, batch_size, default_steps
 from ._building import build_model, check_n_components, check_parameters, check_rate
 from ._checks import all_or_nothing, check_groups, seed_of
 from ._continuing import check_same_model, copy_for, fitted_model, take_over
@@ -21,12 +21,12 @@ from ._draws import Z_NOISE, hold_out, private_generator
 from ._generation import Steps, check_drawn, decode, fit_axes, represent, score
 from ._health import health, rank_of_data, warn_on_collapse
 from ._onnx import Exportable
+from ._sizes import summary_rows
 from ._training import train_on
 from ._validation import check_components, check_rows
 from .nets.views import table_view, window_view
 from .persistence import Savable
 
-MAX_SUMMARY_ROWS = 2000
 FIELD_RATE = 2.0
 INVERSE_STEPS = Steps(8, "euler")
 
@@ -281,7 +281,7 @@ class FlowFMTransformer(
         steps = self.max_steps
         if steps is None and self.max_time is None:
             steps = default_steps(len(rows), rows.is_windows)
-        batch = batch_size(len(rows), resolve_device(self.device))
+        batch = batch_size(len(rows), resolve_device(self.device), rows.row_shape)
         if init is None:
             self._build(rows, seed)
             self.sampling_rate_ = sampling_rate
@@ -317,9 +317,10 @@ class FlowFMTransformer(
         else:
             check_same_model(self, self)
             self.module_ = copy_for(self.module_, rows, few=True)
-        steps, before = -(-len(rows) // BATCH_SIZE), self.n_steps_
+        batch, before = batch_size(0, "cpu", rows.row_shape), self.n_steps_
+        steps = -(-len(rows) // batch)
         budget = Budget(
-            steps, None, BATCH_SIZE, 1e-3, FIELD_RATE, decay=False, steps_before=before
+            steps, None, batch, 1e-3, FIELD_RATE, decay=False, steps_before=before
         )
         self._train(rows, None, budget, seed + before)
         self.n_steps_ += before
@@ -388,7 +389,8 @@ class FlowFMTransformer(
         check_n_components(self, rows.row_shape)
         self.seed_, self.n_steps_, self.sampling_rate_ = seed, 0, None
         generator = private_generator(seed)
-        some = torch.randperm(len(rows), generator=generator)[:MAX_SUMMARY_ROWS]
+        some = torch.randperm(len(rows), generator=generator)
+        some = some[: summary_rows(rows.row_shape)]
         self.module_ = build_model(self, rows, rows[some], generator)
         self.n_components_ = self.module_.n_components
 
@@ -413,7 +415,7 @@ class FlowFMTransformer(
         else:
             self.history_, self.stopped_by_ = pd.DataFrame(), "max_steps"
         self.n_steps_ = budget.n_steps
-        self._describe(rows, index[:MAX_SUMMARY_ROWS], generator)
+        self._describe(rows, index[: summary_rows(rows.row_shape)], generator)
         self.fit_seconds_ = budget.seconds
 
     def _describe(self, rows, index, generator):

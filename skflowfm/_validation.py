@@ -8,8 +8,9 @@ import torch
 from sklearn.utils.validation import check_array, validate_data
 
 from ._checks import off_torch, outside, reject_masked, reject_unreadable
+from ._sizes import fewer
 
-CHUNK = 4096
+CHUNK, LEAST_CHUNK = 4096, 16
 TINY = 1e-30  # squares of what is less are nothing in float32
 ROUNDING = 1e-14  # relative, what a constant that was computed varies by
 
@@ -43,9 +44,10 @@ class Rows:
         )
 
     def chunks(self):
-        """Yield consecutive slices of at most 4096 rows."""
-        for start in range(0, len(self), CHUNK):
-            yield slice(start, min(start + CHUNK, len(self)))
+        """Yield consecutive slices of at most 4096 rows, fewer of large ones."""
+        size = fewer(CHUNK, self.row_shape, LEAST_CHUNK)
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the smallest and largest value per channel or feature.

@@ -12,7 +12,7 @@ import torch
 from sklearn.linear_model import RidgeClassifierCV
 
 from ._finetuning import LogisticHead, with_weights
-from ._generation import LEAST_ROWS, TRANSFORM_BLOCK, device_of, filled, filled_up
+from ._generation import LEAST_ROWS, device_of, filled, filled_up, transform_block
 from .nets import Stem
 
 MOST_ROWS = 2000
@@ -26,9 +26,9 @@ def evidence(head, model, rows):
     A few rows are filled up, see :func:`~skflowfm._generation.filled_up`, and windows
     further when the costly part is done.
     """
-    device = device_of(model)
-    for start in range(0, len(rows), TRANSFORM_BLOCK):
-        block = rows[start : start + TRANSFORM_BLOCK].to(device)
+    device, size = device_of(model), transform_block(rows.row_shape)
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size].to(device)
         with torch.inference_mode():
             seen = model.evidence(filled_up(block), head.in_features)
         yield filled(seen, LEAST_ROWS), len(block)
@@ -73,7 +73,7 @@ def widened(head, model, rows, labelled, seed: int):
         return head
     some = some_of_each(codes, MOST_ROWS, seed)
     device, wide = device_of(model), []
-    for part in labelled.index[some].split(TRANSFORM_BLOCK):
+    for part in labelled.index[some].split(transform_block(rows.row_shape)):
         with torch.inference_mode():
             block = rows[part].to(device)
             wide.append(model.stem.wide(model.standardise(block)).cpu())

@@ -39,6 +39,7 @@ LAYERS = {
     "_own_modules": 2,
     "_positives": 2,
     "_resampling": 2,
+    "_sizes": 2,
     "_standing": 2,
     "_steps": 2,
     "_training": 2,

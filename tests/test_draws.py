@@ -216,7 +216,8 @@ def views_of_numbers(index, held_out, seconds=0.0):
     """Return cached views of 300 rows, each of which is its own number."""
     model = SimpleNamespace(standardise=nn.Identity(), stem=nn.Identity())
     budget = SimpleNamespace(max_time=1.0, seconds=seconds)
-    numbers, generator = torch.arange(300.0)[:, None], private_generator(0)
+    numbers = Rows(np.arange(300, dtype=np.float32)[:, None])
+    generator = private_generator(0)
     return CachedViews(
         model, numbers, None, False, index, held_out, generator, budget, ignore
     )

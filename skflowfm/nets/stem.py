@@ -27,6 +27,7 @@ from .kernels import MARGIN, MAX_CHANNELS, CompetitionBlock, KernelBlock
 
 BLOCK_VALUES = 10_000
 CUDA_BLOCK_VALUES = 300_000
+FITTED_AT_A_TIME = 64
 
 
 def power_spectrum(x: Tensor) -> Tensor:
@@ -179,7 +180,7 @@ class SquaredMagnitude(nn.Module):
             size = mean.square().sum().add(scale.square().sum()).sqrt()
             self.mean.copy_(mean / size)
             self.unit.copy_(scale / size)
-        square = self(x)
+        square = torch.cat([self(part) for part in x.split(FITTED_AT_A_TIME)])
         spread = square.std(correction=0)
         self.centre.copy_(square.mean())
         self.spread.copy_(spread if spread > 0 else torch.ones(()))
@@ -259,7 +260,7 @@ class Stem(nn.Module):
         # on a CPU what fits the cache, on CUDA what keeps it busy
         most = CUDA_BLOCK_VALUES if x.is_cuda else BLOCK_VALUES
         size = max(1, most // x.shape[-1])
-        parts = self.signals(x).split(size)
+        parts = (self.signals(part) for part in x.split(size))
         return torch.cat(
             [torch.cat([block(p) for block in self.blocks], dim=1) for p in parts]
         )
