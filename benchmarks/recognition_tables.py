@@ -218,7 +218,8 @@ def print_tables(paths, reference="flowfm", seeds=None, markdown=False):
                 "difference in F1 [95 % interval] subjects where it is better"
             )
             print(difference_table(part, reference).to_string())
-    if rows["dataset"].nunique() > 1 and reference in set(rows["method"]):
+    several = rows["dataset"].nunique() > 1 and rows["method"].nunique() > 1
+    if several and reference in set(rows["method"]):
         print(f"\n{reference} minus the others, mean over data sets, and how many")
         print(over_sets(rows, reference).to_string())
     sys.stdout.flush()

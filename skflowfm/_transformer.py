@@ -89,11 +89,13 @@ class FlowFMTransformer(
         spreads rows apart where ``views=None``. ``views=None, alignment=0`` leaves the
         published loss, with the coordinates and times of docs/theory.md.
     max_steps : int, default=None
-        Most steps, of 64 rows each (CUDA: up to 512); with early stopping the velocity
-        field takes half as many again. None is 60 passes over the rows, at least 400
-        steps (tables: 200), at most 1,000, unless ``max_time`` is given; 0 trains
-        nothing, no generator either. Of more windows than the steps visit eight times
-        (8,000 for 1,000 steps of 64, never fewer than 4,000) a random part is used.
+        Most steps, of 64 rows each (CUDA: up to 512; of more than 8,192 values a row,
+        fewer, down to 16); with early stopping the velocity field takes half as many
+        again. None is 60 passes over the rows in steps of 64, at least 400 steps
+        (tables: 200), at most 1,000, unless ``max_time`` is given; 0 trains nothing, no
+        generator either. Of more windows than the steps visit eight times (8,000 for
+        1,000 steps of 64, never fewer than 4,000, of large ones 1,000) a random part is
+        used.
     max_time : float, default=None
         Most seconds of training, above 0; whichever of the two is spent first. Results
         under a time limit depend on the machine's speed. Preparing views counts; the

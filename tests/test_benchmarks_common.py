@@ -299,6 +299,17 @@ def test_means_over_sets_count_sets_alike_and_only_where_both_were_run():
     assert table.loc["the better rival"].tolist() == [pytest.approx(-0.025), 2]
 
 
+def test_one_method_on_several_sets_has_scores_and_no_differences(capsys, tmp_path):
+    path = Path(tables.__file__).parent / "results" / "recognition.csv"
+    rows = pd.read_csv(path)
+    rows = rows[(rows["method"] == "flowfm") & (rows["seed"] == 0)]
+    rows.to_csv(tmp_path / "rows.csv")
+    tables.print_tables([tmp_path / "rows.csv"], "flowfm")
+    shown = capsys.readouterr().out
+    assert "adl_wrist, grouped-5-fold, 7 subjects" in shown
+    assert "minus" not in shown
+
+
 def test_markdown_has_the_differences_of_the_scores_beside_each_other(capsys):
     scores = {"flowfm": [0.9, 0.7, 0.8], "minirocket": [0.8, 0.6, 0.7]}
     rows = [
