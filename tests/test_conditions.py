@@ -72,14 +72,29 @@ def test_only_labelled_rows_are_parents(data, transformer):
     np.testing.assert_array_equal(y[FEW][sampler.parent_indices_], y_all)
 
 
-def test_a_new_transformer_learns_from_all_rows(data):
+@pytest.mark.parametrize("method", ["fit", "fit_resample"])
+def test_a_new_transformer_learns_from_all_rows(data, method):
     X, y = data
     untrained = FlowFMTransformer(8, max_steps=5, random_state=0)
+    untrained.set_params(validation_fraction=0.5)  # whole groups are held out
     sampler = FlowFMSampler(untrained, quality=1)
-    sampler.fit(X[FEW], y[FEW], X_unlabelled=X[POOL], groups=np.arange(160) % 8)
-    known = untrained.fit(X, groups=np.arange(160) % 8)
+    rows, groups = {"X_unlabelled": X[POOL]}, np.arange(160) % 8
+    getattr(sampler, method)(X[FEW], y[FEW], groups=groups, **rows)
     found = sampler.transformer_.transform(X)
-    np.testing.assert_array_equal(found, known.transform(X))
+    known = untrained.fit(X, groups=groups).transform(X)
+    np.testing.assert_array_equal(found, known)
+    assert not np.array_equal(untrained.fit(X).transform(X), known)
+
+
+def test_spectra_are_mended_to_those_of_all_rows(data, transformer):
+    X, y = data
+    loud = np.concatenate([X[FEW], X[POOL] * np.linspace(1, 9, 32)])
+    sampler = sampler_on(transformer, quality=4)
+    sampler.fit(loud[FEW], y[FEW], X_unlabelled=loud[POOL])
+    every = sampler_on(transformer, quality=4).fit(loud).spectral_gain_
+    np.testing.assert_array_equal(sampler.spectral_gain_, every)
+    few = sampler_on(transformer, quality=4).fit(loud[FEW]).spectral_gain_
+    assert abs(np.log(few / every)).max() > 0.1
 
 
 def test_labels_may_come_later(data, transformer):

@@ -372,6 +372,13 @@ def test_fine_tuning_lowers_the_loss(data, pretrained):
     assert log_loss(y, full.predict_proba(X)) < log_loss(y, head.predict_proba(X))
 
 
+def test_steps_are_twenty_passes_over_the_labelled_rows(data, pretrained, monkeypatch):
+    monkeypatch.setattr(_finetuning, "STEPS", (1, 2000))
+    few = np.where(np.arange(96) % 3, data[1], -1)
+    model = classifier(pretrained, max_steps=None).fit(data[0], few)
+    assert model.history_["step"].iloc[-1] == 20  # 20 times 64 rows, 64 at a time
+
+
 def test_the_history_has_one_column_for_each_loss(data, pretrained):
     model = classifier(pretrained, max_steps=120, validation_fraction=0.4)
     history = model.fit(data[0], data[1]).history_

@@ -226,6 +226,31 @@ def test_interpolation_runs_from_one_draw_to_the_other(data, sampler):
         sampler.interpolate(X_a, X_b, 1)
 
 
+def test_a_way_has_a_seed_of_its_own(sampler, data):
+    X = data[0]
+    one, same, other = (
+        sampler.interpolate(X[:2], X[2:4], 3, random_state=seed) for seed in (5, 5, 6)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any(axis=(2, 3)).all()
+    own = sampler.random_state
+    default = sampler.interpolate(X[:2], X[2:4], 3)
+    same = sampler.interpolate(X[:2], X[2:4], 3, random_state=own)
+    np.testing.assert_array_equal(default, same)
+
+
+def test_new_labels_take_the_seed_of_now(data):
+    """Classes this large are drawn from a flow, whose weights the seed starts."""
+    X = data[0][:, :, ::8]
+    transformer = FlowFMTransformer(3, max_steps=2, random_state=0).fit(X)
+    sampler = FlowFMSampler(FrozenEstimator(transformer), quality=1, random_state=0)
+    before = sampler.fit(X).sample(5)
+    again = sampler.set_params(random_state=1).fit_condition(X)
+    assert not np.array_equal(again.sample(5, random_state=0), before)
+    again = sampler.set_params(random_state=0).fit_condition(X)
+    np.testing.assert_array_equal(again.sample(5), before)
+
+
 def test_labels_may_change_after_training(data, transformer):
     X, y, _ = data
     sampler = FlowFMSampler(FrozenEstimator(transformer), quality=1, random_state=0)
