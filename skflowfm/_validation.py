@@ -73,15 +73,17 @@ class Rows:
         constant.
         """
         axis = (0, 2) if self.is_windows else 0
-        parts = [self.array[part].astype(np.float64) for part in self.chunks()]
-        if len(parts) > 1:
-            weight = np.array([len(part) for part in parts]) / len(self)
-            means = np.stack([part.mean(axis=axis) for part in parts])
-            mean = weight @ means
-            spread = np.stack([part.var(axis=axis) for part in parts])
-            variance = weight @ (spread + (means - mean) ** 2)
-        else:
-            mean, variance = parts[0].mean(axis=axis), parts[0].var(axis=axis)
+        counts, means, variances = [], [], []
+        for part in self.chunks():
+            values = self.array[part].astype(np.float64)
+            counts.append(len(values))
+            means.append(values.mean(axis=axis))
+            variances.append(values.var(axis=axis))
+        mean, variance = means[0], variances[0]
+        if len(counts) > 1:
+            weight = np.array(counts) / len(self)
+            mean = weight @ np.stack(means)
+            variance = weight @ (np.stack(variances) + (np.stack(means) - mean) ** 2)
         deviation = np.sqrt(variance)
         constant = deviation <= 1e-6 * np.maximum(np.abs(mean), TINY)
         spacing = np.spacing(np.abs(mean).astype(np.float32))

@@ -1,6 +1,7 @@
 """Large rows: a few at a time, to the same effect."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -54,6 +55,17 @@ def test_budgets_count_values():
         len(pool(index, index[:0], Budget(1000, None, batch), shape)[0])
         for batch, shape in ((64, (3, 300)), (32, (16, 1024)), (16, (60, 4096)))
     ] == [8000, 4000, 2000]
+
+
+def test_scaling_reads_rows_bit_by_bit():
+    X = np.random.default_rng(0).normal(3, 2, size=(9000, 2, 50)).astype(np.float32)
+    tracemalloc.start()
+    mean, scale, _ = Rows(X).moments()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.1 * 4096 * 100 * 8  # a chunk in double precision, and its squares
+    np.testing.assert_allclose(mean[:, 0], X.mean(axis=(0, 2), dtype=float), rtol=1e-6)
+    np.testing.assert_allclose(scale[:, 0], X.std(axis=(0, 2), dtype=float), rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
