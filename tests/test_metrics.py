@@ -23,7 +23,7 @@ from skflowfm.metrics import (
     train_on_synthetic,
 )
 from skflowfm.metrics._features import spectral_power, window_features
-from skflowfm.metrics._two_sample import _bootstrap_auc, _deal, _wins
+from skflowfm.metrics._two_sample import _bootstrap_auc, _deal, _halves, _wins
 
 
 def noise(seed, *shape):
@@ -183,6 +183,27 @@ def test_c2st_groups_hide_who_a_person_is(few_trees):
     few = c2st_auc(X[few], others, groups_real=person[few], random_state=0)
     assert few.interval is None, "four people on a side say nothing of the spread"
     assert np.ptp(by_person.interval) > 1.2 * np.ptp(by_row.interval)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(30, 10, 10, 10), (60, 10, 10, 10, 10), (40, 1, 1, 1)]
+)
+def test_c2st_takes_people_of_any_sizes(few_trees, sizes):
+    people = np.repeat(np.arange(len(sizes)), sizes)
+    X, Z = noise(0, len(people), 3), noise(1, len(people), 3)
+    for seed in range(20):
+        result = c2st_auc(X, Z, groups_real=people, random_state=seed)
+        assert 0 <= result.value <= 1 and 0 <= result.floor <= 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=4, max_size=9), st.integers(0, 99))
+def test_halves_share_no_group_and_have_two_each(sizes, seed):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    sides = [groups[h] for h in _halves(groups, np.random.default_rng(seed))]
+    assert not set(sides[0]) & set(sides[1])
+    assert sum(map(len, sides)) == len(groups)
+    assert min(len(set(side)) for side in sides) >= 2
 
 
 def test_c2st_groups_of_the_real_side_alone(few_trees):

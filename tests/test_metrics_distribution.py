@@ -139,6 +139,34 @@ def test_mmd_of_equal_laws_is_zero_on_average_with_uniform_p_values():
         assert np.mean(p <= level) == pytest.approx(level, abs=4 * spread)
 
 
+def lognormal(rng, n):
+    """A few rows are far out, and which side has them decides its scale."""
+    return np.exp(1.5 * rng.normal(size=(n, 20)))
+
+
+def test_mmd_keeps_its_level_where_few_rows_are_far_out():
+    rng = np.random.default_rng(5)
+    p_values = [
+        mmd(lognormal(rng, 40), lognormal(rng, 20), n_permutations=39, random_state=i)
+        for i in range(200)
+    ]
+    rejected = sum(result.p_value <= 0.05 for result in p_values)
+    assert rejected <= 19  # of a binomial law of 200 and .05, .1 % are above
+
+
+def test_value_and_floor_are_on_a_par_where_few_rows_are_far_out():
+    rng = np.random.default_rng(6)
+    above, recalled = [], []
+    for i in range(60):
+        X, X_new = lognormal(rng, 40), lognormal(rng, 20)
+        distance = frechet_distance(X, X_new, random_state=i)
+        recall = precision_recall(X, X_new, random_state=i).recall
+        above.append(distance.value > distance.floor)
+        recalled.append(recall.value - recall.floor)
+    assert 15 <= sum(above) <= 45  # half of 60, give or take four deviations
+    assert abs(np.mean(recalled)) < 4 * np.std(recalled) / 60**0.5
+
+
 def test_mmd_sees_spread_and_shape_where_means_agree():
     X = noise(0, 400, 2)
     assert mmd(X, 2 * noise(1, 200, 2), random_state=0).p_value < 0.01

@@ -10,7 +10,7 @@ from skflowfm.metrics._checks import (
     percentile_interval,
     private_generator,
 )
-from skflowfm.metrics._features import embed
+from skflowfm.metrics._features import embed, standardised
 from skflowfm.metrics._result import CoverageResult, MetricResult, PermutationResult
 
 N_BOOTSTRAP = 200
@@ -37,7 +37,8 @@ def frechet_distance(X_real, X_synthetic, *, embedding=None, random_state=None):
     embedding : transformer or callable, default=None
         A fitted transformer, such as :class:`~skflowfm.FlowFMTransformer`, or a
         function from rows to (n, n_features). None is fixed statistics of a window (the
-        columns of a table), standardised by the real rows. A function gets an array, a
+        columns of a table), standardised by the half of the real rows that the
+        others are compared with. A function gets an array, a
         transformer that was fitted on a frame gets frames. The choice moves the number
         more than the generator does [2]_, and the generator's own encoder flatters it:
         report None as well.
@@ -73,7 +74,7 @@ def frechet_distance(X_real, X_synthetic, *, embedding=None, random_state=None):
     >>> round(result.value), round(result.floor)
     (9, 0)
     """
-    first, second, synthetic, rng = _three_samples(
+    first, second, synthetic, rng = _scaled_samples(
         X_real, X_synthetic, embedding, random_state
     )
     value = _frechet(first, synthetic)
@@ -97,7 +98,9 @@ def mmd(X_real, X_synthetic, *, embedding=None, n_permutations=500, random_state
     Parameters
     ----------
     X_real, X_synthetic, embedding
-        As in :func:`frechet_distance`; at most 2,000 rows of each side are used.
+        As in :func:`frechet_distance`; at most 2,000 rows of each side are used. With
+        None, features are standardised by the rows of both sides, or the test would
+        see which of them were.
     n_permutations : int, default=500
         Random relabellings; the smallest p-value is one over them plus one.
     random_state : None, int, Generator or RandomState, default=None
@@ -135,12 +138,12 @@ def mmd(X_real, X_synthetic, *, embedding=None, n_permutations=500, random_state
     )
     side = np.repeat([1.0, -1.0], len(first))
     shuffled = np.stack([rng.permutation(side) for _ in range(n_permutations)])
-    kernel = _gaussian_kernel(np.concatenate([first, synthetic]))
+    kernel = _kernel_of_both(embedding, first, synthetic)
     value = _unbiased_mmd(kernel, side[None])[0]
     draws = _unbiased_mmd(kernel, shuffled)
     same = 1e-12 * np.abs(kernel).mean()  # a relabelling back, up to rounding
     p_value = (1 + np.sum(draws >= value - same)) / (1 + n_permutations)
-    kernel = _gaussian_kernel(np.concatenate([first, second]))
+    kernel = _kernel_of_both(embedding, first, second)
     floor = _unbiased_mmd(kernel, side[None])[0]
     return PermutationResult(float(value), float(floor), None, float(p_value))
 
@@ -201,7 +204,7 @@ def precision_recall(
     >>> result.precision.value > 0.8, round(result.coverage.value, 1)
     (True, 0.5)
     """
-    first, second, synthetic, rng = _three_samples(
+    first, second, synthetic, rng = _scaled_samples(
         X_real, X_synthetic, embedding, random_state
     )
     check_count("n_neighbors", n_neighbors, low=1, optional=False)
@@ -245,6 +248,12 @@ def _three_samples(X_real, X_synthetic, embedding, random_state):
     return real[order[:size]], real[order[size : 2 * size]], synthetic, rng
 
 
+def _scaled_samples(X_real, X_synthetic, embedding, random_state):
+    """The same, fixed features standardised by A: the other two are then on a par."""
+    *samples, rng = _three_samples(X_real, X_synthetic, embedding, random_state)
+    return *(standardised(*samples) if embedding is None else samples), rng
+
+
 def _frechet(first, second):
     (mean, root, trace), (mean_2, root_2, trace_2) = map(_moments, (first, second))
     # tr (S S')^(1/2) is the sum of the singular values of one root times the other
@@ -263,6 +272,12 @@ def _moments(points):
 
 def _resampled(points, rng):
     return points[rng.integers(len(points), size=len(points))]
+
+
+def _kernel_of_both(embedding, *sides):
+    """Kernel matrix of the rows of both sides, which are scaled together."""
+    points = np.concatenate(sides)
+    return _gaussian_kernel(standardised(points)[0] if embedding is None else points)
 
 
 def _gaussian_kernel(points):

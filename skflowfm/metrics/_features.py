@@ -67,10 +67,9 @@ def embed(embedding, *samples, frames=None):
     Parameters
     ----------
     embedding : None, fitted transformer or callable
-        None is :func:`representation_features`, each standardised by the first sample;
-        otherwise what ``transform`` or the call returns, as it is.
+        None is :func:`representation_features`.
     *samples : ndarray
-        Windows or tables; the first is the reference.
+        Windows or tables.
     frames : sequence, default=None
         The samples as the user gave them, for an embedding that goes by names.
 
@@ -79,7 +78,7 @@ def embed(embedding, *samples, frames=None):
     points : list of ndarray of shape (n, n_features)
     """
     if embedding is None:
-        return standardised(*(representation_features(X) for X in samples))
+        return [representation_features(X) for X in samples]
     if not (hasattr(embedding, "transform") or callable(embedding)):
         raise TypeError(
             "embedding must be None, a fitted transformer or a callable that maps rows "

@@ -11,7 +11,7 @@ from skflowfm.metrics._checks import (
     percentile_interval,
     private_generator,
 )
-from skflowfm.metrics._features import embed
+from skflowfm.metrics._features import representation_features, standardised
 from skflowfm.metrics._result import MetricResult
 
 N_FOLDS = 5
@@ -19,6 +19,7 @@ N_TREES = 100
 MIN_LEAF = 5
 N_BOOTSTRAP = 200
 MIN_NAMES = 5
+MOST_DEALS = 20
 
 
 def c2st_auc(
@@ -98,11 +99,13 @@ def c2st_auc(
     groups_real = _row_groups(groups_real, X_real, "real", 4)
     groups_synthetic = _row_groups(groups_synthetic, X_synthetic, "synthetic", 2)
     rng = private_generator(random_state)
-    first, second = _halves(groups_real, rng)
+    first, second = map(rng.permutation, _halves(groups_real, rng))
     size = min(len(first), len(second), len(X_synthetic))
-    first, second = rng.permutation(first)[:size], rng.permutation(second)[:size]
     drawn = rng.choice(len(X_synthetic), size, replace=False)
-    real, synthetic = embed(None, X_real, X_synthetic)
+    first, second = (_cut(side, size, groups_real) for side in (first, second))
+    others = np.setdiff1d(np.arange(len(X_synthetic)), drawn)
+    drawn = _cut(np.append(drawn, others), size, groups_synthetic)
+    real, synthetic = standardised(*map(representation_features, (X_real, X_synthetic)))
     side_a = real[first], groups_real[first]
     side_b = synthetic[drawn], groups_synthetic[drawn]
     value_rng, floor_rng = rng.spawn(2)  # equal floors for equally many rows
@@ -126,17 +129,37 @@ def _row_groups(groups, X, suffix, min_groups):
 
 
 def _halves(groups, rng):
-    """Cut rows in two parts of about equal size with no group in both."""
-    part = _deal(groups, 2, rng)
-    return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+    """Cut rows in two parts of about equal size with no group in both.
+
+    Each has two groups at least. A large group may be alone where it is dealt early, so
+    then the order is drawn again, and at last it is that of the sizes.
+    """
+    names, sizes = np.unique(groups, return_counts=True)
+    for order in (*(None,) * MOST_DEALS, np.argsort(sizes)):
+        part = _deal(groups, 2, rng, order)
+        halves = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+        if min(len(np.unique(groups[half])) for half in halves) >= 2:
+            break
+    return halves
 
 
-def _deal(groups, n_parts, rng):
+def _cut(rows, size, groups):
+    """Return the first rows, and one of a second group in place of the last if need be.
+
+    A group of few rows may have none among the first ones.
+    """
+    cut, others = rows[:size].copy(), rows[groups[rows] != groups[rows[0]]]
+    if len(others) and np.all(groups[cut] == groups[rows[0]]):
+        cut[-1] = others[0]
+    return cut
+
+
+def _deal(groups, n_parts, rng, order=None):
     """Deal groups in random order, each to the part with the fewest rows so far."""
     names, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     totals = np.zeros(n_parts)
     part_of_group = np.empty(len(names), dtype=int)
-    for group in rng.permutation(len(names)):
+    for group in rng.permutation(len(names)) if order is None else order:
         part = int(np.argmin(totals))
         part_of_group[group] = part
         totals[part] += sizes[group]

@@ -118,9 +118,10 @@ def _draw_spectra(axis, report, sampling_rate):
 
 def _draw_clouds(axis, report):
     """Principal axes of the real rows' features, with both sides on them."""
-    from ..metrics._features import embed
+    from ..metrics._features import representation_features, standardised
 
-    sides = embed(None, report.X_real, report.X_synthetic)
+    rows = report.X_real, report.X_synthetic
+    sides = standardised(*map(representation_features, rows))
     axes = np.linalg.svd(sides[0], full_matrices=False)[2][:2]
     for points, (_, name, color) in zip(sides, _two_sides(report), strict=True):
         shown = points[:: -(-len(points) // MAX_POINTS)] @ axes.T
