@@ -16,6 +16,15 @@ N_FOLDS = 5
 N_CUTS = 10
 
 
+def check_all_kept(sampler, y, y_all) -> None:
+    """Raise unless a sampler has returned all rows, and new ones behind them."""
+    if not np.array_equal(np.asarray(y_all)[: len(y)], np.asarray(y)):
+        raise ValueError(
+            "sampler must return all rows it was given, new ones behind them, got "
+            f"{sampler!r}. Use an over-sampler."
+        )
+
+
 def totals_of(amount: float, counts: dict) -> dict:
     """Return the total of each class that ``amount`` asks for.
 
@@ -86,12 +95,8 @@ def with_amounts(sampler, X, y, groups, amounts):
     if max(most[c] - counts[c] for c in counts):
         sampler = clone(sampler).set_params(sampling_strategy=most)
         new_X, new_y = resample(sampler, X, y, groups)
+    check_all_kept(sampler, y, new_y)
     labels = np.asarray(new_y)
-    if not np.array_equal(labels[:n], np.asarray(y)):
-        raise ValueError(
-            "sampler must return all rows it was given, new ones behind them, for "
-            f"amounts to be compared, got {sampler!r}. Use an over-sampler."
-        )
     for amount in amounts:
         totals = totals_of(amount, counts)
         kept = np.concatenate(

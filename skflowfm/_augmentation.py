@@ -10,7 +10,14 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._amount import AMOUNTS, best_amount, compare_amounts, resample, totals_of
+from ._amount import (
+    AMOUNTS,
+    best_amount,
+    check_all_kept,
+    compare_amounts,
+    resample,
+    totals_of,
+)
 from ._checks import (
     all_or_nothing,
     check_count,
@@ -28,6 +35,7 @@ from ._resampling import (
     check_new_counts,
     class_counts,
     codes_of,
+    keys_of,
     labels_like,
     rows_beside,
     rows_to_add,
@@ -171,7 +179,7 @@ def spread_over_classes(n: int, y) -> dict:
     exact = n * counts / counts.sum()
     whole = np.floor(exact).astype(int)
     whole[np.argsort(whole - exact, kind="stable")[: n - whole.sum()]] += 1
-    return dict(zip(classes.tolist(), whole.tolist(), strict=True))
+    return dict(zip(keys_of(classes), whole.tolist(), strict=True))
 
 
 def check_amounts(amount):
@@ -323,6 +331,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
             )
             self.amount_ = best_amount(self.amounts_)
         X_all, y_all = self._enlarged(X, y, groups)
+        check_all_kept(self.sampler_, y, y_all)
         self.n_synthetic_ = len(y_all) - len(y)
         self.classifier_ = clone(classifier).fit(X_all, y_all)
         self.classes_ = self.classifier_.classes_

@@ -64,11 +64,11 @@ def off_torch(X):
 
 def reject_missing_categories(X) -> None:
     """Raise where a frame has no category: numpy would make one of a whole number."""
-    dtypes = X.dtypes.items() if isinstance(X, pd.DataFrame) else ()
-    for name, dtype in dtypes:
-        if isinstance(dtype, pd.CategoricalDtype) and X[name].isna().any():
+    dtypes = X.dtypes if isinstance(X, pd.DataFrame) else ()
+    for k, dtype in enumerate(dtypes):
+        if isinstance(dtype, pd.CategoricalDtype) and X.iloc[:, k].isna().any():
             raise ValueError(
-                f"X must be finite, got a missing category in column {name!r}. "
+                f"X must be finite, got a missing category in column {X.columns[k]!r}. "
                 "Fill it, or leave such rows out."
             )
 

@@ -19,6 +19,7 @@ from ._checks import (
     check_present,
     check_verbose,
     off_torch,
+    reject_masked,
     reject_none,
     seed_of,
 )
@@ -288,7 +289,9 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         self._check_parameters()
         check_number("C", self.C, 1e-30)
         reject_none(y)
-        y = column_or_1d(off_torch(y), warn=True)
+        y = off_torch(y)
+        reject_masked("y", y)
+        y = column_or_1d(y, warn=True)
         check_present("y", y, "-1 is the label of rows without one: y.fillna(-1).")
         rows = check_rows(self, X, reset=True, min_rows=2)
         check_length("y", y, len(rows))
@@ -329,7 +332,9 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         score : float
         """
         check_is_fitted(self)
-        labels = column_or_1d(off_torch(y))
+        y = off_torch(y)
+        reject_masked("y", y)
+        labels = column_or_1d(y)
         known = np.array([label != -1 for label in labels.tolist()])
         if known.all() or -1 in self.classes_.tolist():
             return super().score(X, y, sample_weight)
@@ -337,8 +342,12 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
             raise ValueError("y must have a label other than -1, got none to score.")
         predicted = self.predict(X)
         check_length("y", labels, len(predicted))
-        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
-        return accuracy_score(labels[known], predicted[known], sample_weight=weight)
+        if sample_weight is not None:
+            n = len(labels)
+            sample_weight = check_length("sample_weight", sample_weight, n)[known]
+        return accuracy_score(
+            labels[known], predicted[known], sample_weight=sample_weight
+        )
 
     @property
     def _n_answers(self):

@@ -63,6 +63,8 @@ class Columns:
 
     def __init__(self, X):
         self.categories, self.like = {}, None
+        if getattr(X, "dtype", None) == np.dtype(object) and X.ndim == 2:
+            X = pd.DataFrame(X)
         if isinstance(X, pd.DataFrame):
             columns = [X.iloc[:, k] for k in range(X.shape[1])]
             self.whole = np.array([is_whole(column) for column in columns])

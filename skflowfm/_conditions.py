@@ -1,11 +1,8 @@
 """From labelled rows, and others that are probably like them, to q(z | class)."""
 
-import warnings
-
 import numpy as np
 import torch
 
-from ._checks import outside
 from ._density import RepresentationDensity
 from ._device import place
 from ._finetuning import Labelled, logistic_head
@@ -13,7 +10,6 @@ from ._generation import device_of, represent
 from ._validation import check_rows
 from ._wide import evidence, widened
 
-UNTRAINED_LOSS = 1.5
 STRENGTH = 1.0
 LITTLE = 0.5
 
@@ -42,23 +38,6 @@ def check_groups_of_both(groups, n, pool):
         f"groups must have one entry per row of X and of X_unlabelled, {n} + "
         f"{len(pool)}, got shape {np.shape(groups)}."
     )
-
-
-def warn_of_untrained(transformer):
-    """Warn where nothing was learned of how rows are drawn.
-
-    Of a field that is 0 the loss is about 2; one that goes on from another fit, without
-    a step of its own, has less.
-    """
-    loss = transformer.health_["flow_loss_by_time"].mean()
-    if transformer.n_steps_ == 0 and loss > UNTRAINED_LOSS:
-        warnings.warn(
-            "The transformer has not been trained (0 steps), so what is drawn are not "
-            "rows like those of fit. Only its features are of use: train it, with "
-            "max_steps=None, to sample.",
-            UserWarning,
-            stacklevel=outside(),
-        )
 
 
 def density_of(transformer, rows, y, pool, seed):

@@ -16,6 +16,7 @@ MAX_ROWS, MAX_DECODED = 500, 128
 LEAST_ROWS, LEAST_DECODED = 64, 32
 ONE_DIRECTION, MIN_ROWS = 1.001, 20  # fewer rows may well lie on a line
 COLLAPSED_RANK = 1.1
+UNTRAINED_LOSS = 1.5
 
 
 class CollapseWarning(UserWarning):
@@ -124,5 +125,22 @@ def warn_on_collapse(readout: dict, data_rank: float, n_rows, n_varying) -> None
             f"{n_components} components, for data of effective rank {data_rank:.1f}. "
             "Train longer (max_steps), keep alignment > 0, or check the encoder.",
             CollapseWarning,
+            stacklevel=outside(),
+        )
+
+
+def warn_of_untrained(transformer):
+    """Warn where nothing was learned of how rows are drawn.
+
+    Of a field that is 0 the loss is about 2; one that goes on from another fit, without
+    a step of its own, has less.
+    """
+    loss = transformer.health_["flow_loss_by_time"].mean()
+    if transformer.n_steps_ == 0 and loss > UNTRAINED_LOSS:
+        warnings.warn(
+            "The transformer has not been trained (0 steps), so what is drawn are not "
+            "rows like those of fit. Only its features are of use: train it, with "
+            "max_steps=None, to sample.",
+            UserWarning,
             stacklevel=outside(),
         )

@@ -25,7 +25,7 @@ from ._generation import (
     rows_at_a_time,
     source_rows,
 )
-from ._resampling import cast_like, rows_like
+from ._resampling import rows_like
 
 ROUNDS = 2
 
@@ -162,21 +162,16 @@ def match(x, truth, known):
     return torch.where(n > 1, (x - mean) * scale + wanted, x)
 
 
-def put_in(X, drawn: np.ndarray, known: np.ndarray, truth=False):
+def put_in(X, drawn: np.ndarray, known: np.ndarray, kinds):
     """Return a copy of ``X`` with the drawn values where nothing is known.
 
-    ``truth`` says which columns were true or false in ``fit``: with a gap they come as
-    objects.
+    ``kinds``, a Columns, says what ``fit`` had: integers, and true or false, come as
+    objects where there is a gap.
     """
+    drawn = rows_like(drawn, X, kinds)
     if isinstance(X, pd.DataFrame):
-        drawn = rows_like(drawn, X)
         drawn.index = X.index
-        objects = np.array([dtype.kind == "O" for dtype in X.dtypes])
-        for k in np.flatnonzero(objects & truth):
-            drawn.isetitem(k, (drawn.iloc[:, k] > 0.5).astype(object))
         return X.where(known, drawn)
     filled = np.array(X)
-    if np.all(truth) and filled.dtype.kind == "O":
-        drawn = drawn > 0.5
-    filled[~known] = cast_like(drawn, filled.dtype)[~known]
+    filled[~known] = drawn[~known]
     return filled

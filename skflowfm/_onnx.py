@@ -18,11 +18,12 @@ from sklearn.utils.validation import check_is_fitted
 from ._device import place
 from ._draws import private_generator
 from ._generation import Steps, decode, flow_shape, represent, source_rows
+from ._health import warn_of_untrained
 from ._standing import module_of
 from ._validation import check_rows, check_torch_settings
 from .nets import portable
 from .persistence import input_of, libraries
-from .persistence._file import as_json, write
+from .persistence._file import as_json, check_target, write
 
 OPSET = 20
 BATCHES = 1, 4, 33
@@ -140,8 +141,11 @@ class Exportable:
                 f"part must be one of {list(self._onnx_parts)} for a "
                 f"{type(self).__name__}, got part={part!r}."
             )
+        check_target(path)
         check_extra()
         transformer = getattr(self, "transformer_", self)
+        if part == "generator_step":
+            warn_of_untrained(transformer)
         module = self.module_ if transformer is self else module_of(self)
         model = place(copy.deepcopy(module), "cpu").eval()
         head = copy.deepcopy(getattr(self, "head_", None))

@@ -70,6 +70,22 @@ def fitted_transformer(transformer, X, groups, seed):
     return new_transformer(inner, seed).fit(X, groups=groups)
 
 
+def check_spread(transformer, columns, rows) -> None:
+    """Raise if a frozen transformer has read categories as numbers, one column each."""
+    if not columns.categories:
+        return
+    inner, is_frozen = inner_transformer(transformer)
+    n, n_spread = len(columns.like.columns), rows.row_shape[0]
+    if is_frozen and getattr(inner, "n_features_in_", n_spread) == n != n_spread:
+        names = [columns.like.columns[k] for k in columns.categories]
+        raise ValueError(
+            f"X must have numbers where transformer was fitted on numbers, got "
+            f"categories in {names}, which a sampler gives a column each, {n_spread} "
+            "in all. Turn them into numbers, X.astype(float), or give a transformer "
+            "that is not fitted."
+        )
+
+
 def new_transformer(transformer, seed):
     """Return an unfitted clone that has a seed."""
     transformer = clone(transformer)

@@ -22,14 +22,26 @@ from ._validation import check_rows
 
 def check_resolved(y):
     """Raise if float32, in which training works, cannot tell the numbers apart."""
-    largest, deviation = np.abs(y).max(), y.std() if np.ptp(y) > 0 else 0.0
-    if largest > np.finfo(np.float32).max or (
-        0 < deviation < 4 * np.spacing(np.float32(largest))
-    ):
+    limits, largest = np.finfo(np.float32), np.abs(y).max()
+    deviation = (y / largest).std() * largest if np.ptp(y) > 0 else 0.0
+    least = max(4 * np.spacing(np.float32(largest)), limits.tiny)
+    if largest > limits.max or (np.ptp(y) > 0 and deviation < least):
         raise ValueError(
             "y must vary by more than float32 resolves, and be finite in it, got a "
             f"deviation of {deviation:g} and values up to {largest:g} in size. "
             "Subtract a constant, or divide by one, and undo it after predict."
+        )
+
+
+def reject_text(y):
+    """Raise on text, which numpy would read numbers from."""
+    values = np.asarray(y)
+    if values.dtype.kind in "US" or any(
+        isinstance(value, (str, bytes))
+        for value in (values.ravel() if values.dtype == object else ())
+    ):
+        raise TypeError(
+            "y must be numeric, got text. Turn it into numbers, y.astype(float)."
         )
 
 
@@ -141,6 +153,7 @@ class FlowFMRegressor(RegressorMixin, FineTuned):
         y = off_torch(y)
         reject_masked("y", y)
         reject_dates(y, "y")
+        reject_text(y)
         y = column_or_1d(y, warn=True)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         rows = check_rows(self, X, reset=True, min_rows=2)

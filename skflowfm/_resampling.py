@@ -39,6 +39,13 @@ def check_labels(y):
     return y
 
 
+def keys_of(labels) -> list:
+    """Return labels as keys of a dict: Python's own, of dates pandas' (NumPy's may be
+    bare numbers then)."""
+    labels = np.asarray(labels)
+    return (pd.Index(labels) if labels.dtype.kind in "mM" else labels).tolist()
+
+
 def class_counts(y) -> dict:
     """Return {class: number of rows} in sorted order, or raise if y is not classes."""
     if not len(y):
@@ -56,7 +63,7 @@ def class_counts(y) -> dict:
             "or y.astype(str). Bin numbers into classes, or leave y out."
         )
     classes, counts = np.unique(np.asarray(y), return_counts=True)
-    return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+    return dict(zip(keys_of(classes), counts.tolist(), strict=True))
 
 
 def rows_to_add(sampling_strategy, y) -> dict:
@@ -166,7 +173,7 @@ def totals_of_ratio(ratio: float, counts: dict) -> dict:
 
 def check_new_counts(counts, classes, name: str) -> dict:
     """Return {class: new rows} checked against the classes that fit saw."""
-    known = np.asarray(classes).tolist()
+    known = keys_of(classes)
     if isinstance(counts, pd.Series):
         counts = counts.to_dict()
     if not isinstance(counts, Mapping):
@@ -244,7 +251,13 @@ def rows_like(new: np.ndarray, X, kinds=None):
         frame = pd.DataFrame(columns)
         frame.columns = X.columns
         return frame
-    return cast_like(new, np.asarray(X).dtype)
+    X = np.asarray(X)
+    if X.dtype == np.dtype(object):
+        if X.ndim == 2:
+            return rows_like(new, pd.DataFrame(X), kinds).to_numpy(dtype=object)
+        kinds = kinds or Columns(X)
+        return as_objects(new, np.all(kinds.whole), np.all(kinds.truth))
+    return cast_like(new, X.dtype)
 
 
 def like_frame(rows: np.ndarray, X):
@@ -309,10 +322,10 @@ def labels_of(counts: dict, classes: np.ndarray) -> np.ndarray:
 def codes_of(y, classes: np.ndarray) -> np.ndarray:
     """Return the position in ``classes`` of each label, or raise for an unknown one."""
     check_present("y", y)
-    known = set(classes.tolist())
-    unknown = [c for c in dict.fromkeys(np.asarray(y).tolist()) if c not in known]
+    known = keys_of(classes)
+    unknown = [c for c in dict.fromkeys(keys_of(y)) if c not in set(known)]
     if unknown:
-        raise ValueError(f"y asks for classes {unknown}; fit saw {classes.tolist()}.")
+        raise ValueError(f"y asks for classes {unknown}; fit saw {known}.")
     return np.searchsorted(classes, y)
 
 

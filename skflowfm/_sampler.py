@@ -17,10 +17,10 @@ from ._conditions import (
     check_groups_of_both,
     checked_pool,
     density_of,
-    warn_of_untrained,
 )
+from ._health import warn_of_untrained
 from ._onnx import Exportable
-from ._pretrained import fitted_transformer
+from ._pretrained import check_spread, fitted_transformer
 from ._resampling import (
     RESAMPLED,
     as_container,
@@ -197,6 +197,7 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
         self._bounds = self._columns.limits(check_bounds(self, coded))
         rows, seed = self._spread(coded), seed_of(self.random_state)
         seen = rows.array if self._columns.categories else X
+        check_spread(self.transformer, self._columns, rows)
         keep(self, fitted_transformer(self.transformer, seen, groups, seed))
         warn_of_untrained(self.transformer_)
         own, pool = Rows(rows.array[:n]), pool and Rows(rows.array[n:])

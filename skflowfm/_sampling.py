@@ -175,7 +175,7 @@ class Sampling:
         values = self._columns.spread(values)
         drawn = complete(module_of(self), values, seed, n_evaluations, first)
         drawn = self._columns.rounded(self._finished(drawn))
-        return put_in(X, drawn, known, self._columns.truth)
+        return put_in(X, drawn, known, self._columns)
 
     def _check_labelled(self, name):
         if self.classes_ is None:

@@ -76,6 +76,11 @@ def stream(method, blocks, *, out=None, verbose=0):
     (80,)
     """
     model = getattr(method, "__self__", None)
+    if getattr(method, "__name__", "").startswith(("fit", "partial_fit")):
+        raise TypeError(
+            "method must be one that reads rows or makes them, such as "
+            f"model.transform, got {method.__name__}, which learns from them."
+        )
     draws = getattr(method, "__func__", None) in DRAWING
     if draws and method == model.sample:
         results = model._blocks("sample", blocks)

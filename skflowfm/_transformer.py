@@ -19,7 +19,7 @@ from ._continuing import check_same_model, copy_for, fitted_model, take_over
 from ._device import place, resolve_device
 from ._draws import Z_NOISE, hold_out, private_generator
 from ._generation import Steps, check_drawn, decode, fit_axes, represent, score
-from ._health import health, rank_of_data, warn_on_collapse
+from ._health import health, rank_of_data, warn_of_untrained, warn_on_collapse
 from ._onnx import Exportable
 from ._sizes import summary_rows
 from ._training import train_on
@@ -357,6 +357,7 @@ class FlowFMTransformer(
         rows : ndarray of the shape of the rows of ``fit``, float32
         """
         check_is_fitted(self)
+        warn_of_untrained(self)
         z = check_components(self, X, self.n_components_)
         rows = decode(self.module_, z, self.row_shape_in_, self.seed_, INVERSE_STEPS)
         return check_drawn(rows).numpy()
@@ -383,8 +384,7 @@ class FlowFMTransformer(
         scores : ndarray of shape (n,), float32
         """
         check_is_fitted(self)
-        rows = check_rows(self, X, reset=False)
-        return score(self.module_, rows, self.seed_).numpy()
+        return score(self.module_, check_rows(self, X, reset=False), self.seed_).numpy()
 
     def _build(self, rows, seed):
         """Make the untrained model; sets module_ and what describes it."""

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
 from ._checks import seed_of
+from ._columns import as_codes
 from ._sampler import FlowFMSampler
 
 try:
@@ -87,7 +88,12 @@ class FlowFMOverSampler(BaseOverSampler):
         """
         y, one_vs_all = check_target_type(y, indicate_one_vs_all=True)
         checked, y = validate_data(
-            self, X, y, reset=True, accept_sparse=["csr", "csc"], allow_nd=True
+            self,
+            as_codes(X),
+            y,
+            reset=True,
+            accept_sparse=["csr", "csc"],
+            allow_nd=True,
         )
         is_dense_frame = hasattr(X, "dtypes") and not sparse.issparse(checked)
         return X if is_dense_frame else checked, y, one_vs_all

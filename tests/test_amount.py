@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression
 
 from skflowfm import AugmentedClassifier, FlowFMSampler, FlowFMTransformer
@@ -259,3 +259,36 @@ def test_a_class_of_one_row_cannot_be_compared():
     groups = np.repeat([0, 1], 5)
     with pytest.raises(ValueError, match="two groups, if groups are given"):
         model.fit(X, y, groups=groups)
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "D"])
+def test_dates_are_labels_like_others(unit):
+    X, y = two_classes(0, 12)
+    X, y = X[:20], y[:20]
+    dates = (np.datetime64("2020-01-01", "D") + y).astype(f"datetime64[{unit}]")
+    transformer = FlowFMTransformer(2, max_steps=3, random_state=0)
+    sampler = FlowFMSampler(transformer, quality=2, random_state=0)
+    augmented = AugmentedClassifier(sampler=sampler, amount=[1, 2], cv=2)
+    by_date, by_number = (clone(augmented).fit(X, labels) for labels in (dates, y))
+    pd.testing.assert_frame_equal(by_date.amounts_, by_number.amounts_)
+    assert by_date.amounts_["gain"].abs().max() > 0  # rows have been added
+    wanted = {pd.Timestamp("2020-01-02"): 11}
+    sampler.set_params(sampling_strategy=wanted)
+    assert np.sum(sampler.fit_resample(X, dates)[1] == dates[-1]) == 11
+    for key in (dates[-1], pd.Timestamp("2020-01-02")):
+        assert (sampler.sample(class_counts={key: 3})[1] == dates[-1]).all()
+
+
+class Thinned(Oracle):
+    """Leaves out the first row."""
+
+    def fit_resample(self, X, y):
+        return X[1:], y[1:]
+
+
+@pytest.mark.parametrize("amount", [None, 1.0, [1, 2]])
+def test_samplers_that_remove_rows_are_refused(amount):
+    X, y = two_classes(0, 12)
+    augmented = AugmentedClassifier(sampler=Thinned(), amount=amount)
+    with pytest.raises(ValueError, match="must return all rows it was given"):
+        augmented.fit(X[:20], y[:20])

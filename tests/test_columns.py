@@ -257,3 +257,35 @@ def test_objects_beside_categories_are_drawn_as_what_they_are(X, tmp_path):
         assert {type(value) for value in drawn["count"]} == {int}
         assert {type(value) for value in drawn["some"]} == {bool}
         assert drawn.dtypes.equals(given.dtypes)
+
+
+@pytest.mark.parametrize("of", [int, bool])
+def test_arrays_of_objects_are_drawn_as_frames_of_objects_are(of):
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.poisson(2, 60), rng.integers(0, 2, 60)].astype(of).astype(object)
+    y = np.repeat([0, 1], [45, 15])
+    drawn, _ = tiny_sampler().fit_resample(X, y)
+    as_frame, _ = tiny_sampler().fit_resample(pd.DataFrame(X), y)
+    assert {type(value) for value in drawn.ravel()} == {of}
+    np.testing.assert_array_equal(drawn, as_frame.to_numpy())
+    holed = X.copy()
+    holed[:5, 0] = None
+    filled = tiny_sampler().fit(X).impute(holed)
+    assert {type(value) for value in filled.ravel()} == {of}
+    np.testing.assert_array_equal(filled[5:], X[5:])
+
+
+def test_columns_of_one_name_are_refused_before_categories_are_counted(X, y):
+    twice = pd.concat([X, X], axis=1)
+    for fit in (tiny_sampler().fit, AugmentedClassifier(sampler=tiny_sampler()).fit):
+        with pytest.raises(ValueError, match="got 'colour' more than once"):
+            fit(twice, y)
+
+
+def test_a_transformer_that_read_categories_as_numbers_is_refused_by_name(X, y):
+    numbers = X[["size", "shop"]]
+    transformer = FlowFMTransformer(2, max_steps=2, random_state=0).fit(numbers)
+    sampler = FlowFMSampler(FrozenEstimator(transformer))
+    with pytest.raises(ValueError, match=r"categories in \['shop'\].*3 in all"):
+        sampler.fit(numbers, y)
+    sampler.fit(numbers.astype(float), y)

@@ -792,3 +792,49 @@ def test_a_missing_label_has_a_name(data, pretrained):
     y = pd.Series(data[1]).astype("Int64").where(np.arange(len(data[1])) > 3)
     with pytest.raises(ValueError, match=r"-1 is the label of rows without one"):
         FlowFMClassifier(pretrained).fit(data[0], y)
+
+
+@pytest.mark.parametrize("kind", [int, float, str, bool])
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_masked_labels_are_refused_and_not_learned(data, pretrained, kind, shape):
+    X, y, _ = data
+    labels = (y > 2).astype(kind).reshape(shape)
+    masked = np.ma.masked_array(labels, np.arange(len(y)).reshape(shape) > 40)
+    model = classifier(pretrained, strategy="head")
+    with pytest.raises(ValueError, match="y must have no masked values"):
+        model.fit(X, masked)
+    model.fit(X, labels.ravel())
+    with pytest.raises(ValueError, match="y must have no masked values"):
+        model.score(X, masked)
+
+
+def test_weights_of_a_score_are_one_for_each_row(data, pretrained):
+    X, y, _ = data
+    model = classifier(pretrained, strategy="head").fit(X, y)
+    some = np.where(y > 2, -1, y)
+    with pytest.raises(ValueError, match="sample_weight must have"):
+        model.score(X, some, sample_weight=np.ones(10))
+
+
+@pytest.mark.parametrize("size", [1e-39, 1e-60, 1e-170, 1e-300])
+def test_targets_below_what_float32_holds_are_refused(data, pretrained, size):
+    X, y, _ = data
+    with pytest.raises(ValueError, match="more than float32 resolves"):
+        regressor(pretrained, strategy="head").fit(X, y * size)
+    regressor(pretrained, strategy="head").fit(X, y * 1e-36)
+
+
+@pytest.mark.parametrize(
+    "as_text",
+    [
+        lambda y: y.astype(str),
+        lambda y: y.astype("S"),
+        lambda y: y.astype(str).tolist(),
+        lambda y: y.astype(str).astype(object),
+        lambda y: pd.Series(y.astype(str)),
+    ],
+)
+def test_numbers_in_text_are_refused(data, pretrained, as_text):
+    X, y, _ = data
+    with pytest.raises(TypeError, match="y must be numeric, got"):
+        regressor(pretrained).fit(X, as_text(y))

@@ -83,3 +83,19 @@ def test_whole_numbers_and_truth_values_stay_what_they_are():
     expected, _ = SAMPLER.set_params(random_state=3).fit_resample(X, y)
     pd.testing.assert_frame_equal(new, expected)
     assert new["is"].iloc[80:].nunique() == 2
+
+
+def test_categories_of_text_beside_other_columns_of_a_frame():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "colour": pd.Categorical(rng.choice(["red", "blue"], 80)),
+            "is": rng.random(80) < 0.3,
+            "n": pd.array(rng.poisson(3, 80), dtype="Int64"),
+        }
+    )
+    y = np.repeat(["p", "q"], [60, 20])
+    new, _ = FlowFMOverSampler(SAMPLER, random_state=3).fit_resample(X, y)
+    expected, _ = SAMPLER.set_params(random_state=3).fit_resample(X, y)
+    pd.testing.assert_frame_equal(new, expected)
+    assert new.dtypes.equals(X.dtypes)

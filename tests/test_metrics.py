@@ -193,7 +193,8 @@ def test_c2st_takes_people_of_any_sizes(few_trees, sizes):
     X, Z = noise(0, len(people), 3), noise(1, len(people), 3)
     for seed in range(20):
         result = c2st_auc(X, Z, groups_real=people, random_state=seed)
-        assert 0 <= result.value <= 1 and 0 <= result.floor <= 1
+        assert 0 <= result.value <= 1
+        assert 0 <= result.floor <= 1
 
 
 @settings(max_examples=50, deadline=None)

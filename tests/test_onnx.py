@@ -419,3 +419,26 @@ def test_own_module_that_onnx_cannot_express(table, tmp_path):
     with pytest.raises(ExportError, match="part='encoder' cannot be written as ONNX"):
         model.to_onnx(tmp_path / "encoder.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_takes_no_file_is_refused_before_anything_is_done(
+    fitted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_onnx, "export", None)
+    with pytest.raises(FileNotFoundError, match="folder for the model does not exist"):
+        fitted.to_onnx(tmp_path / "none" / "model.onnx")
+    for path in (tmp_path, f"{tmp_path}/new/"):
+        with pytest.raises(IsADirectoryError, match="one file, this is a folder"):
+            fitted.to_onnx(path)
+        with pytest.raises(IsADirectoryError, match="one file, this is a folder"):
+            fitted.save(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_not_trained_does_not_generate_in_silence(windows, tmp_path):
+    model = FlowFMTransformer(4, max_steps=0, random_state=0).fit(windows[0])
+    with pytest.warns(UserWarning, match="has not been trained"):
+        model.inverse_transform(np.zeros((2, 4)))
+    with pytest.warns(UserWarning, match="has not been trained"):
+        model.to_onnx(tmp_path / "step.onnx", part="generator_step")
+    model.to_onnx(tmp_path / "encoder.onnx")

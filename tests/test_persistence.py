@@ -772,6 +772,7 @@ def test_what_half_precision_cannot_hold_stays():
         "endless": torch.where(many < 0, -torch.inf, many),
         "whole": torch.arange(40_000),
         "exact": many.double(),
+        "tiny": many * 1e-6,
     }
     stored, halved = file_format.halve(tensors)
     assert halved == ["weights"]

@@ -168,6 +168,9 @@ def test_what_is_no_stream_is_refused(model):
         stream(other.predict, [table(5)])
     with pytest.raises(NotFittedError):
         stream(FlowFMTransformer().transform, [table(5)])
+    for learns in (model.fit, model.fit_transform, model.partial_fit):
+        with pytest.raises(TypeError, match="which learns from them"):
+            stream(learns, [table(5)])
     with pytest.raises(NotFittedError):
         stream(FlowFMSampler().sample, 5)
 

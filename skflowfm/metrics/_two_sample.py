@@ -134,7 +134,7 @@ def _halves(groups, rng):
     Each has two groups at least. A large group may be alone where it is dealt early, so
     then the order is drawn again, and at last it is that of the sizes.
     """
-    names, sizes = np.unique(groups, return_counts=True)
+    _, sizes = np.unique(groups, return_counts=True)
     for order in (*(None,) * MOST_DEALS, np.argsort(sizes)):
         part = _deal(groups, 2, rng, order)
         halves = np.flatnonzero(part == 0), np.flatnonzero(part == 1)

@@ -25,6 +25,7 @@ LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000  # as in safetensors
 METADATA = "__metadata__"
 MANY_VALUES = 24_000
+ROUNDING = 1e-3
 
 
 class ModelFileError(ValueError):
@@ -82,16 +83,15 @@ def halve(tensors: dict) -> tuple[dict, list]:
     """Return the tensors, large ones in half precision, and the names of these.
 
     Small ones stay, and so do the stem's random kernels, as which of two answers most
-    would flip, and those with values that half precision does not reach.
+    would flip, and those whose values half precision hardly resolves or reaches.
     """
-    largest = torch.finfo(torch.float16).max
     halved = [
         name
         for name, tensor in tensors.items()
         if tensor.dtype == torch.float32
         and tensor.numel() >= MANY_VALUES
         and ".stem.blocks." not in name
-        and tensor.abs().max() < largest
+        and (tensor - tensor.half().float()).norm() <= ROUNDING * tensor.norm()
     ]
     return {**tensors, **{name: tensors[name].half() for name in halved}}, halved
 
@@ -234,17 +234,28 @@ def check_size(path, got: int, header) -> None:
         )
 
 
+def check_target(path) -> Path:
+    """Return where the file at ``path`` is, or will be, or say why it cannot be."""
+    target = Path(os.path.realpath(path))
+    separators = tuple(filter(None, (os.sep, os.altsep)))
+    if target.is_dir() or os.fsdecode(path).endswith(separators):
+        raise IsADirectoryError(
+            errno.EISDIR, "A model is one file, this is a folder", os.fsdecode(path)
+        )
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "The folder for the model does not exist", str(target.parent)
+        )
+    return target
+
+
 def write(path, content: bytes) -> None:
     """Put ``content`` where ``path`` says, all of it or nothing.
 
     It is written to a file beside it, forced to the disk and renamed. Whoever opens
     ``path`` sees the old content or the new.
     """
-    target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            errno.ENOENT, "The folder for the model does not exist", str(target.parent)
-        )
+    target = check_target(path)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with open(beside, "xb") as file:
