@@ -5,8 +5,10 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -65,11 +67,13 @@ def load_windows(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a data file, found nothing at {path}")
-    with np.load(path, allow_pickle=False) as stored:
-        missing = {"X", "y", "groups", "classes"} - set(stored.files)
-        if missing:
-            raise ValueError(f"{path.name} lacks the arrays {sorted(missing)}")
-        arrays = {key: stored[key] for key in stored.files}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (ValueError, OSError, EOFError, AttributeError, BadZipFile) as error:
+        raise ValueError(f"{path.name} is no npz file of plain arrays") from error
+    if missing := {"X", "y", "groups", "classes"} - set(arrays):
+        raise ValueError(f"{path.name} lacks the arrays {sorted(missing)}")
     X = arrays["X"].astype(np.float32)
     y, groups = arrays["y"].astype(np.int64), arrays["groups"]
     if X.ndim != 3 or not len(X) == len(y) == len(groups):
@@ -145,6 +149,10 @@ def print_environment():
 def new_output(options):
     """Return the path ``options.out``, emptied; arguments and versions stand beside."""
     out = Path(options.out)
+    if out.suffix == ".json":
+        sys.exit(
+            f"--out: {out} is where the settings go; give a file that ends in .csv"
+        )
     out.unlink(missing_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     about = {"arguments": vars(options), "environment": environment()}

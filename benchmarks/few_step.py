@@ -11,6 +11,7 @@ training people's classes are drawn with 1 to 32 evaluations, and judged as in
 """
 
 import argparse
+import sys
 
 import pandas as pd
 from _common import data_sets, new_output, print_environment, write_rows
@@ -107,6 +108,8 @@ def main():
     for data in data_sets(options.data, options.max_windows):
         for seed in options.seeds:
             run(data, seed, options)
+    if not out.exists():
+        sys.exit("nothing was run: no data file found")
     print_tables(out)
 
 

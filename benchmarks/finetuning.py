@@ -74,6 +74,18 @@ def kept(path, fit):
     return model
 
 
+def place_of(names, seed, options):
+    """Return where a model is kept, or None: models of other settings lie elsewhere."""
+    if options.models is None:
+        return None
+    settings = [*names, seed]
+    if options.max_steps is not None:
+        settings.append(f"{options.max_steps}_steps")
+    if options.without_field:
+        settings.append("without_field")
+    return options.models / ("-".join(map(str, settings)) + ".safetensors")
+
+
 def pretrained(data, train, seed, options):
     """Return a transformer that is fitted on the training people's windows."""
 
@@ -81,8 +93,7 @@ def pretrained(data, train, seed, options):
         model = FlowFMTransformer(max_steps=options.max_steps, random_state=seed)
         return model.fit(data.X[train], groups=data.groups[train])
 
-    name = f"{data.name}-{seed}.safetensors"
-    return kept(options.models and options.models / name, fit)
+    return kept(place_of([data.name], seed, options), fit)
 
 
 def pooled(others, seed, options):
@@ -96,19 +107,18 @@ def pooled(others, seed, options):
         model = FlowFMTransformer(max_steps=options.max_steps, random_state=seed)
         return model.fit(X, groups=groups)
 
-    name = "+".join(data.name for data in others) + f"-{seed}.safetensors"
-    return kept(options.models and options.models / name, fit)
+    return kept(place_of([data.name for data in others], seed, options), fit)
 
 
-def continued(model, data, train, seed, options):
+def continued(model, others, data, train, seed, options):
     """Return a copy of a fitted transformer that goes on learning here."""
 
     def fit():
         going_on = FlowFMTransformer(max_steps=options.max_steps, random_state=seed)
         return going_on.fit(data.X[train], groups=data.groups[train], init=model)
 
-    name = f"{data.name}-{seed}-continued.safetensors"
-    return kept(options.models and options.models / name, fit)
+    names = [*(other.name for other in others), "continued", data.name]
+    return kept(place_of(names, seed, options), fit)
 
 
 class Precomputed:
@@ -128,7 +138,7 @@ class Precomputed:
                 sources["transfer "] = as_it_is.fit(self.X, init=sources["transfer "])
         if {*TRANSFER[2:]} & {*wanted}:
             model = sources["transfer "]
-            sources["continued "] = continued(model, data, train, seed, options)
+            sources["continued "] = continued(model, others, data, train, seed, options)
         self.classifiers = {}
         for name in wanted:
             made = self.made(name, sources)
@@ -242,7 +252,8 @@ def record(data, method, n, seed, draw, scores, seconds, options):
 def print_tables(path, seeds):
     """Print means, and how far ours are from the best rival, with intervals."""
     rows = pd.read_csv(path)
-    rows = rows[rows.seed.isin(seeds)]
+    rows = rows if seeds is None else rows[rows.seed.isin(seeds)]
+    print(f"seeds {sorted(rows.seed.unique().tolist())}")
     keys = ["dataset", "labels_per_class", "method", "seed", "person"]
     people = rows.groupby(keys).macro_f1.mean()
     table = people.groupby(level=[0, 1, 2]).mean().unstack("method")
@@ -286,7 +297,7 @@ def parse_arguments():
     add("--data", nargs="+", default=[], metavar="FILE.npz")
     add("--tables", metavar="FILE.csv", help="print them and run nothing")
     add("--pretrain", nargs="+", default=[], metavar="FILE.npz")
-    add("--seeds", nargs="+", type=int, default=[0])
+    add("--seeds", nargs="+", type=int, help="0 by default; of --tables all")
     add("--labels", nargs="+", type=int, default=list(LABELS))
     add("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     add("--draws", type=int, default=3, help="draws of labels for each seed")
@@ -307,6 +318,7 @@ def main():
     if options.tables:
         print_tables(options.tables, options.seeds)
         return
+    options.seeds = options.seeds or [0]
     print_environment()
     if options.without_field:
         leave_out_the_field()

@@ -25,7 +25,8 @@ machine: `_diffusion.py`, the same encoder and network trained jointly as a DDPM
 
 One row per (dataset, method, protocol, seed, metric) with the seconds that training, or
 drawing, took. Rows that the file has are not computed again, so a run that was cut off
-goes on. The last three lines state the claims with the ratio measured.
+goes on, with the same settings: others are refused. The last three lines state the
+claims with the ratio measured.
 """
 
 import argparse
@@ -33,6 +34,7 @@ import csv
 import json
 import sys
 import time
+from ast import literal_eval
 from pathlib import Path
 
 import paper_fidelity
@@ -40,6 +42,12 @@ import paper_generation
 import paper_recognition
 from _common import data_sets, environment, print_environment, write_rows
 from paper_claims import print_claims, print_tables
+
+SETTINGS = {  # what the rows of each part depend on, besides what they name
+    "recognition": ("max_steps", "rotation"),
+    "generation": ("max_steps", "draws", "repeats"),
+    "fidelity": ("max_steps", "draws"),
+}
 
 
 def done_before(path):
@@ -127,12 +135,13 @@ def parse_arguments():
     )
     add = parser.add_argument
     add("--data", nargs="+", required=True, metavar="FILE.npz")
-    add("--out", type=Path, default=Path("out/paper.csv"), help="gone on with")
+    add("--out", type=Path, help="gone on with; out/paper.csv, paper_quick.csv")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
     add("--quick", action="store_true", help="one seed, few windows and steps")
-    add("--parts", nargs="+", default=["recognition", "generation", "fidelity"])
+    add("--parts", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     add("--generate", nargs="+", help="data sets to generate, by name; else all")
-    add("--protocols", nargs="+", default=list(paper_recognition.PROTOCOLS))
+    protocols = (*paper_recognition.PROTOCOLS, paper_recognition.ONE_OUT)
+    add("--protocols", nargs="+", default=list(protocols[:-1]), choices=protocols)
     add("--transductive", action="store_true", help="one more row, of seed 0")
     add("--rotation", action="store_true", help="pretext views turn the sensor")
     add("--max-windows", type=int, help="a random subset of each set")
@@ -144,16 +153,34 @@ def parse_arguments():
         options.seeds, options.draws = options.seeds[:1], min(options.draws, 128)
         options.max_windows = options.max_windows or 800
         options.max_steps = options.max_steps or 100
+    name = "out/paper_quick.csv" if options.quick else "out/paper.csv"
+    options.out = options.out or Path(name)
     return options
 
 
 def record(options):
-    """Add this run's arguments and versions to the list beside the rows."""
+    """Add this run's arguments and versions to the list beside the rows.
+
+    Where the rows of a part were computed with other settings, it ends instead.
+    """
     path = options.out.with_suffix(".json")
-    runs = json.loads(path.read_text()) if path.exists() else []
+    try:
+        runs = json.loads(path.read_text()) if path.exists() else []
+    except ValueError:
+        sys.exit(f"{path} is cut off: it says with which settings rows were computed.")
     arguments = {name: str(value) for name, value in vars(options).items()}
+    for before in (run["arguments"] for run in runs if options.out.exists()):
+        for part in set(options.parts) & set(literal_eval(before["parts"])):
+            for name in SETTINGS[part]:
+                if name in before and before[name] != arguments[name]:
+                    sys.exit(
+                        f"{options.out} has rows of {part} with {name}={before[name]}, "
+                        f"asked for is {arguments[name]}. Give another --out."
+                    )
     runs.append({"arguments": arguments, "environment": environment()})
-    path.write_text(json.dumps(runs, indent=1))
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(runs, indent=1))
+    beside.replace(path)
 
 
 def main():

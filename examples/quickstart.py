@@ -86,13 +86,28 @@ def as_bunch(arrays, path):
     classes = arrays.get("classes")
     if classes is None or y.dtype.kind not in "iu":
         classes, y = np.unique(y, return_inverse=True)
-    rate = arrays.get("sampling_rate")
+    classes = np.asarray(classes)
+    if y.min() < 0 or y.max() >= len(classes):
+        raise SystemExit(
+            f"--data: {path} must name each label: with {len(classes)} classes y goes "
+            f"from 0 to {len(classes) - 1}, not from {y.min()} to {y.max()}"
+        )
+    channels, rate = arrays.get("channels"), arrays.get("sampling_rate")
+    if channels is not None and np.shape(channels) != (X.shape[1],):
+        raise SystemExit(
+            f"--data: {path} must name its {X.shape[1]} channels or none; channels has "
+            f"shape {np.shape(channels)}"
+        )
+    if rate is not None and not (np.ndim(rate) == 0 and 0 < rate < np.inf):
+        raise SystemExit(
+            f"--data: {path} must have a sampling_rate above 0, or none; got {rate}"
+        )
     return Bunch(
         X=X.astype(np.float32),
         y=y,
         groups=groups,
         classes=classes,
-        channels=arrays.get("channels"),
+        channels=channels,
         sampling_rate=None if rate is None else float(rate),
     )
 

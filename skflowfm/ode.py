@@ -123,12 +123,22 @@ def integrate(
     Tensor like ``x_0``
         The point reached at t = 1.
 
+    Raises
+    ------
+    ValueError
+        For no step, a stop that is not in (0, 1], or an unknown solver.
+
     Examples
     --------
     >>> import torch
     >>> integrate(lambda x, t: x, torch.ones(1), n_steps=16, solver="rk4")
     tensor([2.7183])
     """
+    if n_steps < 1 or not 0 < stop <= 1 or solver not in SOLVERS:
+        raise ValueError(
+            f"expected at least one step, a stop in (0, 1] and one of {list(SOLVERS)}, "
+            f"got n_steps={n_steps}, stop={stop} and solver={solver!r}."
+        )
     method = SOLVERS[solver]
     x = method.follow(v, x_0, method.times(n_steps, stop))
     return x if stop == 1 else euler_step(v, x, stop, 1 - stop)

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -431,3 +432,57 @@ def test_leaving_out_the_field_leaves_the_representation(monkeypatch):
     common.leave_out_the_field()
     np.testing.assert_array_equal(model.fit(X).transform(X), Z)
     assert model.n_steps_ < n_steps
+
+
+def test_what_is_no_file_of_windows_is_named(tmp_path):
+    path = tmp_path / "bad.npz"
+    for content in (b"", b"no zip", b"PK" + bytes(40)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.npz is no npz file"):
+            common.load_windows(path)
+    with pytest.raises(SystemExit, match=r"ends in \.csv"):
+        common.new_output(SimpleNamespace(out=str(tmp_path / "rows.json")))
+
+
+def test_models_of_other_settings_are_kept_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    finetuning = load_by_path("finetuning")
+    settings = SimpleNamespace(models=tmp_path, max_steps=None, without_field=False)
+    places = [
+        finetuning.place_of(
+            names, seed, SimpleNamespace(**{**vars(settings), **change})
+        )
+        for names in (["a"], ["b"], ["a", "b"])
+        for seed in (0, 1)
+        for change in ({}, {"max_steps": 2}, {"max_steps": 20}, {"without_field": True})
+    ]
+    assert len(set(places)) == len(places)
+    settings.models = None
+    assert finetuning.place_of(["a"], 0, settings) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"y": np.arange(1, 13)}, "y goes from 0 to 11, not from 1 to 12"),
+        ({"channels": np.array(["x", "y"])}, "3 channels or none"),
+        ({"sampling_rate": np.array(0.0)}, "sampling_rate above 0"),
+        ({"sampling_rate": np.array(np.nan)}, "sampling_rate above 0"),
+    ],
+)
+def test_the_quickstart_reads_a_file_s_names_before_it_trains(change, said):
+    path = BENCHMARKS.parent / "examples" / "quickstart.py"
+    spec = importlib.util.spec_from_file_location("quickstart", path)
+    quickstart = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(quickstart)
+    arrays = {
+        "X": np.zeros((12, 3, 9)),
+        "y": np.arange(12),
+        "groups": np.arange(12),
+        "classes": np.array([f"class {k}" for k in range(12)]),
+        "channels": np.array(["x", "y", "z"]),
+        "sampling_rate": np.array(30.0),
+    }
+    assert quickstart.as_bunch(arrays, "some.npz").sampling_rate == 30
+    with pytest.raises(SystemExit, match=said):
+        quickstart.as_bunch({**arrays, **change}, "some.npz")

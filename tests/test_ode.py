@@ -203,3 +203,12 @@ def test_an_early_stop_lands_on_the_estimate_of_the_data(solver, stop):
     torch.testing.assert_close(x, double(2.0, 2.0))
     assert max(times) == pytest.approx(stop)
     assert len(times) == 3 * SOLVERS[solver].nfe_per_step + 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n_steps": 0}, {"n_steps": -1}, {"stop": 0.0}, {"stop": 1.5}, {"solver": "heun"}],
+)
+def test_what_is_no_path_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected at least one step"):
+        integrate(lambda x, t: x, torch.ones(1), **{"n_steps": 2, **wrong})

@@ -221,3 +221,39 @@ def test_each_run_is_recorded_beside_the_rows(scripts, tmp_path):
     runs = json.loads((tmp_path / "rows.json").read_text())
     assert [run["arguments"]["seeds"] for run in runs] == ["[0]", "[1]"]
     assert all(run["environment"]["numpy"] == np.__version__ for run in runs)
+
+
+def test_a_run_with_other_settings_is_refused_and_one_of_other_parts_is_not(
+    scripts, tmp_path
+):
+    out = tmp_path / "rows.csv"
+
+    def asked(parts, **changed):
+        settings = {"max_steps": 2, "rotation": False, "draws": 9, "repeats": 1}
+        return Namespace(out=out, parts=parts, **{**settings, **changed})
+
+    scripts.paper.record(asked(["recognition"]))
+    out.write_text("rows")
+    scripts.paper.record(asked(["recognition"], draws=10))  # draws nothing
+    scripts.paper.record(asked(["generation"], max_steps=60))
+    for parts, changed in (
+        (["recognition"], {"max_steps": 60}),
+        (["generation"], {"draws": 10, "max_steps": 60}),
+        (["fidelity", "generation"], {"repeats": 2, "max_steps": 60}),
+    ):
+        with pytest.raises(SystemExit, match=r"rows\.csv has rows of .* another --out"):
+            scripts.paper.record(asked(parts, **changed))
+    assert len(json.loads(out.with_suffix(".json").read_text())) == 3
+    out.with_suffix(".json").write_text("[{")
+    with pytest.raises(SystemExit, match="cut off"):
+        scripts.paper.record(asked(["recognition"]))
+
+
+def test_without_rows_any_settings_will_do(scripts, tmp_path):
+    settings = {
+        "rotation": False,
+        "out": tmp_path / "rows.csv",
+        "parts": ["recognition"],
+    }
+    for steps in (2, 60):
+        scripts.paper.record(Namespace(max_steps=steps, **settings))

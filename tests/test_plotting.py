@@ -353,3 +353,34 @@ def test_what_a_picture_cannot_show_is_refused():
         plot_representation(np.eye(4), components=1)
     with pytest.raises(ValueError, match="y_synthetic needs the rows it labels"):
         plot_representation(np.eye(4), y_synthetic=[0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("n", [48, 100])
+def test_many_channels_leave_room_for_the_windows(n):
+    X = np.random.default_rng(0).normal(size=(4, n, 20))
+    figure = plot_windows(X, X)  # a warning is an error here
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    panels = [axis.get_window_extent() for axis in figure.axes]
+    assert min(panel.height for panel in panels) > 0.5 * figure.dpi
+    assert legend.y1 < min(panel.y0 for panel in panels)
+
+
+def test_all_of_many_classes_are_named_within_the_picture():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(50), 2)
+    figure = plot_representation(
+        rng.normal(size=(100, 2)), y, classes=[f"_class {k}" for k in range(50)]
+    )
+    figure.draw_without_rendering()
+    legend = figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        f"_class {k}" for k in range(50)
+    ]
+    frame, whole = legend.get_window_extent(), figure.bbox
+    assert frame.y0 >= 0
+    assert frame.x1 <= whole.width
+    assert figure.axes[0].get_window_extent().x1 < frame.x0
+    colours = [handle.get_facecolor() for handle in legend.legend_handles]
+    drawn = [points.get_facecolor() for points in figure.axes[0].collections]
+    np.testing.assert_allclose(np.concatenate(colours), np.concatenate(drawn))

@@ -13,6 +13,9 @@ REAL, SYNTHETIC = "Real", "Synthetic"
 SYNTHETIC_BACKGROUND = "#f6f1e7"
 MAX_COLORS = 10  # of the palette that is easier to tell apart
 ROW_NAME_WIDTH = 12  # characters that fit beside one row of windows
+NAMES_IN_A_ROW = 6  # of channels, below windows
+NAMES_IN_A_COLUMN = 18  # of classes, beside points
+LINE = 0.2  # inches that a line of a legend takes
 
 
 def plot_windows(
@@ -81,7 +84,8 @@ def plot_windows(
     if sampling_rate is not None:
         time, unit = time / sampling_rate, "time [s]"
     labels = _labels(y_real, y_synthetic)
-    figure, grid = _window_grid(len(labels), n_per_class)
+    columns = min(n_channels, NAMES_IN_A_ROW)
+    figure, grid = _window_grid(len(labels), n_per_class, -(-n_channels // columns))
     for label, row in zip(labels, grid, strict=True):
         row[0].set_ylabel(fill(_name(label, classes).replace("_", " "), ROW_NAME_WIDTH))
         left = _pick(X_real, y_real, label, n_per_class)
@@ -94,7 +98,7 @@ def plot_windows(
         handles=_channel_handles(n_channels),
         labels=names,
         loc="outside lower center",
-        ncols=min(n_channels, 6),
+        ncols=columns,
         frameon=False,
     )
     return figure
@@ -168,7 +172,8 @@ def plot_representation(
     _check_labelled_alike([labels for _, _, labels in parts], "y", "y_synthetic")
     labels = _labels(*(labels for _, _, labels in parts))
     names = [_name(label, classes) for label in labels]
-    figure, panels = _panels(len(parts), max(map(len, names)))
+    columns = -(-len(names) // NAMES_IN_A_COLUMN)
+    figure, panels = _panels(len(parts), columns * max(map(len, names)), columns)
     for axis, (title, points, codes) in zip(panels, parts, strict=True):
         if len(parts) > 1:
             axis.set_title(title)
@@ -176,8 +181,10 @@ def plot_representation(
     _label_components(panels, parts[0][1], components)
     if labels[0] is not None:
         figure.legend(
-            *panels[0].get_legend_handles_labels(),
+            handles=panels[0].collections[:],  # names may begin with an underscore
+            labels=names,
             loc="outside right upper",
+            ncols=columns,
             frameon=False,
             markerscale=2,
         )
@@ -303,10 +310,10 @@ def _name(label, classes):
         ) from None
 
 
-def _window_grid(n_rows, n_per_class):
-    """Return a figure and its axes by row: real, a gap, synthetic."""
+def _window_grid(n_rows, n_per_class, n_lines):
+    """Return a figure, with room for a legend, and its axes: real, a gap, synthetic."""
     n_columns = 2 * n_per_class
-    size = (min(2.2 * n_columns + 1, 16), 1.25 * n_rows + 1)
+    size = (min(2.2 * n_columns + 1, 16), 1.25 * n_rows + 0.8 + LINE * n_lines)
     figure = _new_figure(size)
     ratios = [1] * n_per_class + [0.05] + [1] * n_per_class
     cells = figure.add_gridspec(n_rows, n_columns + 1, width_ratios=ratios)
@@ -370,9 +377,10 @@ def _points(Z, y, name, y_name):
     return Z, _labels_of(Z, y, y_name)
 
 
-def _panels(n, legend_width):
+def _panels(n, n_letters, n_columns):
     """Return a figure, with room for a legend, and its ``n`` panels on shared axes."""
-    figure = _new_figure((4.6 * n + 0.8 + 0.09 * legend_width, 4.4))
+    legend_width = 0.4 + 0.4 * n_columns + 0.09 * n_letters
+    figure = _new_figure((4.6 * n + legend_width, 4.4))
     first = figure.add_subplot(1, n, 1)
     panels = [first]
     for k in range(1, n):
