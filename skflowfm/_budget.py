@@ -72,7 +72,8 @@ class Budget:
         warm = min(1.0, (self.steps_before + self.n_steps + 1) / WARM_UP_STEPS)
         if not self.decay:
             return self.learning_rate * warm
-        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * self.spent())).item())
+        spent = min(self.spent(), 1.0)
+        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * spent)).item())
         return self.learning_rate * min(warm, cosine)
 
 

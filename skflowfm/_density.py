@@ -150,7 +150,7 @@ class RepresentationDensity:
         Row i moves by at most ``diversity`` times the way there.
         """
         rows = torch.cat(self.rows)
-        uniform = counter_uniform(seed, "variant", 0, len(z), 2).float()
+        uniform = counter_uniform(seed, "variant", 0, len(z), 2)
         k = min(N_NEIGHBOURS, len(rows))
         nearest = [
             torch.cdist(part, rows).topk(k, largest=False).indices
@@ -158,7 +158,7 @@ class RepresentationDensity:
         ]
         which = (uniform[:, :1] * k).long()
         partner = rows[torch.cat(nearest).gather(1, which)[:, 0]]
-        return z + diversity * uniform[:, 1:] * (partner - z)
+        return z + diversity * uniform[:, 1:].float() * (partner - z)
 
     def parents(self, z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Return the position of the nearest parent of its class for each z."""

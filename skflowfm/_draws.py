@@ -34,9 +34,9 @@ def hold_out(n_rows, fraction, groups, generator):
     fraction : float
         Share to hold out; nothing where that is fewer than 32 rows.
     groups : array-like of shape (n_rows,) or None
-        Whole groups are held out together, at least one of them; where one is more
-        than half of the rows (or ``fraction``), the smallest, and nothing if that is,
-        too.
+        Whole groups are held out together, as many as have 32 rows at least; where one
+        is more than half of the rows (or ``fraction``), the smallest, and nothing where
+        that is, too, or has fewer.
     generator : torch.Generator
         Shuffles.
 
@@ -55,13 +55,14 @@ def hold_out(n_rows, fraction, groups, generator):
     codes = torch.from_numpy(codes)
     chosen = torch.randperm(int(codes.max()) + 1, generator=generator)
     sizes = torch.bincount(codes)
-    n_groups = max(1, int((sizes[chosen].cumsum(0) <= n_held_out).sum()))
-    chosen = chosen[:n_groups]
+    sums = sizes[chosen].cumsum(0)
+    needed = int((sums < MIN_HELD_OUT).sum()) + 1
+    chosen = chosen[: max(needed, int((sums <= n_held_out).sum()))]
     most = max(n_rows / 2, n_held_out)
     if sizes[chosen[0]] > most:
         chosen = sizes.argmin()
     out = torch.isin(codes[order], chosen)
-    if out.sum() > most:
+    if not MIN_HELD_OUT <= out.sum() <= most:
         return order, order[:0]
     return order[~out], order[out]
 
@@ -133,9 +134,14 @@ class Batches:
         self.draw, self.index, self.budget = draw, index, budget
         self.generator = generator
         self.order = index[:0]
+        steps = -(-len(index) // budget.batch_size)
+        self.one_pass = not budget.decay and budget.max_steps == steps
 
     def next_index(self) -> torch.Tensor:
         size = min(self.budget.batch_size, len(self.index))
+        if self.one_pass:  # cut evenly
+            left = len(self.order) or len(self.index)
+            size = -(-left // (self.budget.max_steps - self.budget.n_steps))
         if len(self.order) < size:
             shuffle = torch.randperm(
                 len(self.index), generator=self.generator, device=self.generator.device
@@ -204,8 +210,9 @@ def prepare(model, rows, index, held_out, view, z_noise, plan, report=ignore):
     try_view(view, model, x, private_generator(seed, device))
     view = sparing_constants(view, model.standardise)
     views = LiveViews(model.stem, view, two_views)
+    few, held_out = pool(index, held_out, budget, rows.row_shape)
     if isinstance(model.stem, Stem):
-        index, held_out = pool(index, held_out, budget, rows.row_shape)
+        index = few
         generator = private_generator(seed, device)
         views = CachedViews(
             model, rows, view, two_views, index, held_out, generator, budget, report

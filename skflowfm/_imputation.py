@@ -28,6 +28,7 @@ from ._generation import (
 from ._resampling import rows_like
 
 ROUNDS = 2
+AS_IF_KNOWN = 5
 
 
 def numbers_of(X) -> np.ndarray:
@@ -147,18 +148,22 @@ def one_round(model, truth, known, x_t, z, n_steps):
 
 
 def match(x, truth, known):
-    """Return windows shifted and scaled, by channel, to agree with what is known."""
+    """Return windows shifted and scaled, by channel, to agree with what is known.
+
+    Few known values say little of a scale, so it counts as if a few more were known and
+    had that of ``x``.
+    """
     if x.ndim == 2:
         return x
     n = known.sum(dim=-1, keepdim=True)
 
     def moments(x):
         mean = torch.where(known, x, 0).sum(dim=-1, keepdim=True) / n.clamp_min(1)
-        square = torch.where(known, x - mean, 0).square().sum(dim=-1, keepdim=True)
-        return mean, (square / n.clamp_min(1)).sqrt()
+        return mean, torch.where(known, x - mean, 0).square().sum(dim=-1, keepdim=True)
 
-    (wanted, spread), (mean, deviation) = moments(truth), moments(x)
-    scale = torch.where(deviation > 0, spread / deviation, 1.0)
+    (wanted, squares), (mean, drawn) = moments(truth), moments(x)
+    more = AS_IF_KNOWN * x.var(dim=-1, keepdim=True, correction=0) + 1e-12
+    scale = ((squares + more) / (drawn + more)).sqrt()
     return torch.where(n > 1, (x - mean) * scale + wanted, x)
 
 

@@ -111,7 +111,9 @@ class CachedViews:
     def __init__(
         self, model, rows, view, two, index, held_out, generator, budget, report
     ):
-        wanted = torch.cat([index, held_out])
+        limit = CACHE_SHARE * budget.max_time if budget.max_time else float("inf")
+        # what is watched comes first where time may end before all rows are prepared
+        wanted = torch.cat([held_out, index] if budget.max_time else [index, held_out])
         live = LiveViews(model.stem, view, two)
         features = []
         on_cuda = generator.device.type == "cuda"
@@ -122,12 +124,14 @@ class CachedViews:
                 features.append(torch.stack(live(part, x, generator), dim=1))
             n_done = sum(map(len, features))
             report(n_done, len(wanted))
-            if budget.max_time and budget.seconds > CACHE_SHARE * budget.max_time:
+            if budget.seconds > limit and n_done > len(held_out):
                 break
-        self.features = torch.cat(features)  # (n_prepared, 1 or 3, n_features)
-        self.index = index[: len(self.features)]
-        self.held_out = held_out[: len(self.features) - len(self.index)]
-        prepared = wanted[: len(self.features)]
+        features = torch.cat(features)  # (n_prepared, 1 or 3, n_features)
+        if budget.max_time:
+            features = features.roll(-len(held_out), dims=0)
+        self.features, self.held_out = features, held_out
+        self.index = index[: len(features) - len(held_out)]
+        prepared = torch.cat([self.index, held_out])
         self.position = torch.full((len(rows),), -1)
         self.position[prepared] = torch.arange(len(prepared))
         n_candidates = min(len(self.index), MAX_CANDIDATES)

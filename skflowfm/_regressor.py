@@ -24,8 +24,10 @@ def check_resolved(y):
     """Raise if float32, in which training works, cannot tell the numbers apart."""
     limits, largest = np.finfo(np.float32), np.abs(y).max()
     deviation = (y / largest).std() * largest if np.ptp(y) > 0 else 0.0
-    least = max(4 * np.spacing(np.float32(largest)), limits.tiny)
-    if largest > limits.max or (np.ptp(y) > 0 and deviation < least):
+    if largest > limits.max / 2 or (
+        np.ptp(y) > 0
+        and deviation < max(4 * np.spacing(np.float32(largest)), limits.tiny)
+    ):
         raise ValueError(
             "y must vary by more than float32 resolves, and be finite in it, got a "
             f"deviation of {deviation:g} and values up to {largest:g} in size. "

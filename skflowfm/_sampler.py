@@ -18,6 +18,7 @@ from ._conditions import (
     checked_pool,
     density_of,
 )
+from ._generation import represent
 from ._health import warn_of_untrained
 from ._onnx import Exportable
 from ._pretrained import check_spread, fitted_transformer
@@ -33,7 +34,7 @@ from ._resampling import (
     rows_to_add,
 )
 from ._sampling import Sampling
-from ._standing import keep
+from ._standing import keep, module_of
 from ._steps import calibrated, check_quality
 from ._validation import Rows, check_bounds, check_rows
 from .persistence import Savable
@@ -97,7 +98,8 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
         After ``fit_resample``: which of the returned rows were added.
     parent_indices_ : ndarray of int
         After ``fit_resample``: for each returned row the position in ``X`` of itself
-        or, if it was added, of the row of its class that is nearest to it in z. So
+        or, if it was added, of the row of its class that is nearest to it in z, as
+        ``transform`` of both gives it. So
         ``groups[parent_indices_]`` keeps a synthetic row with its kin when folds are
         cut, and ``~is_synthetic_`` keeps it out of test folds.
 
@@ -261,7 +263,11 @@ class FlowFMSampler(Sampling, Exportable, Savable, BaseEstimator):
         seed = seed_of(self.random_state)
         z = self._density.draw(codes, seed)
         X_new = self._decode(z, seed)
-        parents = self._density.parents(z, codes).numpy()
+        drawn = as_codes(X_new)
+        if not isinstance(drawn, np.ndarray):
+            drawn = drawn.to_numpy(dtype=np.float64)
+        z_new = represent(module_of(self), self._spread(Rows(drawn)))
+        parents = self._density.parents(z_new, codes).numpy()
         self.n_synthetic_ = len(y_new)
         self.is_synthetic_ = np.arange(len(y) + len(y_new)) >= len(y)
         self.parent_indices_ = np.concatenate([np.arange(len(y)), parents])

@@ -50,8 +50,8 @@ class FlowFMTransformer(
         \qquad x_t = (1 - t) x_0 + t x_1,
 
     with data :math:`x_1`, source :math:`x_0 \sim \mathcal N(0, I)` and time t (0 is
-    source, 1 is data) [1]_. ``transform`` uses the encoder alone; ``inverse_transform``
-    and :class:`FlowFMSampler` use the velocity field.
+    source, 1 is data) [1]_; the square is averaged over the values of a row.
+    ``transform`` uses the encoder alone, :class:`FlowFMSampler` the velocity field.
 
     3-D ``X`` is read as windows (n_windows, n_channels, n_timesteps), 2-D ``X`` as a
     table (n_samples, n_features). A set of univariate series is
@@ -63,7 +63,7 @@ class FlowFMTransformer(
     n_components : int, default=None
         Size of the representation, at most four thirds of the number of values of a
         row. None takes that, or 256 if less; with ``encoder``, what it returns. A
-        quarter of it, with half of the variance (less below 500 rows), is learned, the
+        quarter of it, with half of the variance (less if few train), is learned, the
         rest, 256 at most, are principal components of the features below; of an encoder
         of your own all is learned. More keeps more detail and costs little time; with
         few labels downstream, fewer is safer.
@@ -104,7 +104,7 @@ class FlowFMTransformer(
     validation_fraction : float, default=0.1
         Share of the rows, in [0, 1), on which early stopping watches the flow loss, for
         the encoder: the velocity field goes on. With ``groups`` it is whole groups of
-        that many rows at most, or one if that has more (but not more than half of
+        that many rows at most, or as few as have 32 (but not more than half of
         all). 0 switches it off, and it is off where it is fewer than 32 rows.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous fit's weights and scaling.
@@ -112,8 +112,8 @@ class FlowFMTransformer(
         "auto" is CUDA if there is one, else the CPU; or any device name of torch. On
         CUDA a step of ``fit`` sees up to 512 rows: what 60 passes in 1,000 steps need.
     random_state : int, RandomState, Generator or None, default=None
-        Seeds all that is random, ``inverse_transform`` and ``score_samples`` too. None
-        takes entropy from the system.
+        Seeds all that is random, ``inverse_transform`` and ``score_samples`` too, for
+        which a warm start keeps the first. None takes entropy from the system.
     verbose : int, default=0
         1 prints a line that is updated with steps, losses and time left.
 
@@ -365,10 +365,10 @@ class FlowFMTransformer(
     def score_samples(self, X):
         r"""Return how usual each row is: higher is more normal.
 
-        .. math:: -\log d^2(z) - \log L(x),
+        .. math:: -\log (d^2(z) / D) - \log L(x),
 
-        with d the Mahalanobis distance of the representation from those of the
-        training rows and L the flow-matching loss of the row, averaged over eight fixed
+        with d the Mahalanobis distance of the representation, of D components, from the
+        training rows, L the flow-matching loss of the row, averaged over eight fixed
         pairs of time and source draw, the same for every row. The distance sees what
         is far from all that was learned, the loss what the field cannot explain. It is
         not a log-likelihood and not calibrated: compare it between rows of one fitted

@@ -28,7 +28,8 @@ def info_nce(z_a: Tensor, z_b: Tensor, temperature: float = 0.5) -> Tensor:
         Representations of two views; row i of both comes from the same row of data,
         or from near ones.
     temperature : float, default=0.5
-        Divides the cosine similarities. Lower concentrates on the hardest negatives.
+        Divides the cosine similarities, above 0. Lower concentrates on the hardest
+        negatives.
 
     Returns
     -------

@@ -189,7 +189,8 @@ def joint_loss(
     Returns
     -------
     loss : Tensor of shape (n,)
-        With no ``view``, ``z_noise`` and ``weight`` its mean is the published loss.
+        With no ``view``, ``z_noise`` and ``weight`` its mean is the published loss, the
+        square averaged over the values of a row.
     z : Tensor of shape (n, n_components)
         The encoder's output, without noise.
     """

@@ -442,3 +442,17 @@ def test_how_far_a_variant_goes_does_not_depend_on_towards_which_row():
     moved = density.vary(z[:1].expand(5000, 5), 1.0, 0) / 100
     for towards in moved.T[1:]:
         assert towards[towards > 0].mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_largest_uniform_number_still_has_a_neighbour(monkeypatch):
+    z = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    codes = torch.zeros(30, dtype=torch.long)
+    density = RepresentationDensity(z, codes, gain=0.0, seed=0)
+    monkeypatch.setattr(
+        density_module,
+        "counter_uniform",
+        lambda seed, stream, first, n, size: torch.full(
+            (n, size), 1 - 2.0**-53, dtype=torch.float64
+        ),
+    )
+    assert density.vary(z, 1.0, 0).shape == z.shape

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from torch import nn
 
-from skflowfm import FlowFMTransformer
+from skflowfm import FlowFMTransformer, _training
 from skflowfm._budget import Budget
 from skflowfm._draws import (
     MIN_POOL,
@@ -246,6 +248,59 @@ def test_two_views_are_two_draws():
 
 
 def test_batches_are_of_one_size_and_repeat_no_row():
-    budget = SimpleNamespace(batch_size=40)
+    budget = SimpleNamespace(batch_size=40, decay=True)
     batches = Batches(None, torch.arange(100), budget, private_generator(0))
     assert [len(batches.next_index().unique()) for _ in range(9)] == [40] * 9
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(0, 99))
+def test_what_is_held_out_of_groups_is_enough_to_watch_or_nothing(sizes, seed):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    generator = torch.Generator().manual_seed(seed)
+    index, held_out = hold_out(len(groups), 0.2, groups, generator)
+    assert len(held_out) == 0 or 32 <= len(held_out) <= len(groups) / 2
+    assert not set(groups[index.numpy()]) & set(groups[held_out.numpy()])
+    assert sorted(torch.cat([index, held_out]).tolist()) == list(range(len(groups)))
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 100, 127, 190, 640])
+def test_one_pass_takes_each_row_once_in_even_batches(n):
+    index, taken = torch.arange(n) + 7, []
+
+    def draw(some, generator):
+        taken.append(some)
+        return {"t": some}
+
+    steps = -(-n // 64)
+    budget = Budget(steps, None, 64, decay=False)
+    for _ in Batches(draw, index, budget, torch.Generator().manual_seed(0)):
+        budget.n_steps += 1
+    assert sorted(torch.cat(taken).tolist()) == index.tolist()
+    assert len(taken) == steps
+    assert max(map(len, taken)) - min(map(len, taken)) <= 1
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_what_is_watched_is_prepared_first_where_time_is_short(seconds):
+    order = torch.randperm(300, generator=private_generator(0))
+    views = views_of_numbers(order[:200], order[200:], seconds)
+    assert torch.equal(views.held_out, order[200:])
+    assert torch.equal(views.index, order[: len(views.index)])
+    assert 0 < len(views.index) < 200
+    prepared = torch.cat([views.held_out[::9], views.index[::5]])
+    features = views(prepared, None, private_generator(0))[0]
+    assert torch.equal(features[:, 0], prepared.float())
+
+
+def test_a_table_s_held_out_rows_cost_no_more_than_its_training(monkeypatch):
+    watched = []
+
+    class Recorded(_training.FixedBatches):
+        def __init__(self, draw, index, *others):
+            watched.append(len(index))
+            super().__init__(draw, index, *others)
+
+    monkeypatch.setattr(_training, "FixedBatches", Recorded)
+    X = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
+    FlowFMTransformer(2, max_steps=10, random_state=0).fit(X)
+    assert watched == [400]

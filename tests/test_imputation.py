@@ -135,13 +135,42 @@ def test_gaps_are_first_filled_along_lines():
     ]
 
 
+@given(st.floats(0.5, 2), st.floats(-5, 5), st.integers(0, 99))
+def test_a_window_off_by_scale_and_level_is_matched_where_much_is_known(
+    scale, level, seed
+):
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.randn(3, 2, 2000, generator=generator)
+    known = torch.arange(2000).expand_as(truth) < 1800
+    found = match(scale * truth + level, truth, known)
+    torch.testing.assert_close(found, truth, rtol=1e-2, atol=1e-2)
+
+
 @given(st.floats(0.1, 10), st.floats(-5, 5), st.integers(2, 19), st.integers(0, 99))
-def test_a_window_off_by_scale_and_level_is_matched_exactly(scale, level, n, seed):
+def test_the_level_of_what_is_known_is_matched_exactly(scale, level, n, seed):
     generator = torch.Generator().manual_seed(seed)
     truth = torch.randn(3, 2, 20, generator=generator)
     known = torch.arange(20).expand_as(truth) < n
-    found = match(scale * truth + level, truth, known)
-    torch.testing.assert_close(found, truth, rtol=1e-3, atol=1e-3)
+    found = match(scale * truth + level, truth, known)[..., :n].mean(dim=-1)
+    torch.testing.assert_close(found, truth[..., :n].mean(dim=-1), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("same", ["drawn", "known"])
+def test_two_known_values_that_agree_do_not_set_the_scale(same):
+    x, truth = torch.randn(2, 50, 1, 300, generator=torch.Generator().manual_seed(0))
+    (x if same == "drawn" else truth)[..., :2] = 0.1
+    known = torch.arange(300).expand_as(truth) < 2
+    share = match(x, truth, known).std(dim=-1) / x.std(dim=-1)
+    assert 0.4 < share.min()
+    assert share.max() < 2.5
+
+
+def test_gaps_stay_within_reach_of_the_data_where_little_is_known(windows, X):
+    holed = X[:40].copy()
+    holed[:, 0, 2:] = np.nan
+    filled = windows.impute(holed)[:, 0]
+    middle, reach = X[:, 0].mean(), np.abs(X[:, 0] - X[:, 0].mean()).max()
+    assert np.abs(filled - middle).max() < 2 * reach
 
 
 @pytest.mark.parametrize("n_known", [0, 1])

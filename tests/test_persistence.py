@@ -1261,3 +1261,14 @@ def test_sizes_may_be_numpy_integers(kind, path):
     np.testing.assert_array_equal(load(path).transform(X), model.transform(X))
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.transform(X), model.transform(X))
+
+
+def test_a_head_alone_is_not_described_as_fine_tuning(wearable, path):
+    X, y, _ = wearable
+    transformer = FlowFMTransformer(4, max_steps=2, random_state=0).fit(X)
+    for strategy, tuned in (("head", False), ("full", True)):
+        model = FlowFMClassifier(
+            FrozenEstimator(transformer), strategy=strategy, max_steps=2, random_state=0
+        )
+        model.fit(X, y).save(path)
+        assert ("fine_tuning" in describe(path)) == tuned

@@ -179,3 +179,9 @@ def test_the_page_of_a_table_has_its_cloud_alone():
 def test_what_is_no_report_is_refused():
     with pytest.raises(TypeError, match=r"result of skflowfm\.metrics\.quality_report"):
         plot_quality({"lines": []})
+
+
+def test_what_labels_would_have_measured_is_noted():
+    X = np.random.default_rng(0).normal(size=(120, 3))
+    report = quality_report(X[:60], X[:60] + 0.1, X_test=X[60:], random_state=0)
+    assert any("usefulness is not measured" in note for note in report.notes)

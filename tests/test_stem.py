@@ -392,3 +392,14 @@ def test_the_magnitude_stays_in_its_units_when_channels_get_others():
     magnitude.rescale(before, after)
     again = magnitude(after(x)).diff(dim=-1)
     torch.testing.assert_close(again, change, rtol=1e-3, atol=1e-3)
+
+
+def test_vectors_of_constant_length_are_read_without_their_rounding():
+    """What is left of a constant norm in single precision says nothing."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4, 1)) + np.cumsum(rng.normal(size=(200, 4, 40)), -1) / 9
+    X = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+    model = FlowFMTransformer(8, max_steps=0, random_state=0).fit(X)
+    moved = model.transform(X + 1e-6 * rng.normal(size=X.shape)) - model.transform(X)
+    assert np.square(moved).mean() < 1e-3 * model.transform(X).var(axis=0).mean()
+    assert (model.module_.stem.magnitude(2 * torch.from_numpy(X)) == 0).all()

@@ -345,3 +345,9 @@ def test_the_stem_is_not_in_the_time_of_training(monkeypatch):
     X = np.random.default_rng(0).normal(size=(60, 3))
     model = FlowFMTransformer(max_steps=3, max_time=1, random_state=0).fit(X)
     assert (model.n_steps_, model.stopped_by_) == (3, "max_steps")
+
+
+def test_the_rate_stays_at_zero_when_the_budget_is_overdrawn():
+    budget = Budget(100, None, 8, learning_rate=1.0)
+    for budget.n_steps in (100, 150, 200):
+        assert budget.rate() == pytest.approx(0, abs=1e-12)

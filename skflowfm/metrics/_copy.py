@@ -35,7 +35,7 @@ def nearest_neighbour_copy(X_train, X_synthetic, X_holdout, *, random_state=None
         subsampled to the size of the smaller: copies of rows that drop out are missed,
         so that a holdout as large as the training set detects best. At least 4 rows.
     X_synthetic, X_holdout : array-like with rows of the same shape
-        The held-out rows must come from the same population; where they are other
+        At least two held-out rows, of the same population; where they are other
         people, `floor` shows how far that alone moves the fraction. None of them may be
         a training row: copies of it tie, and so look like no copying.
     random_state : None, int, Generator or RandomState, default=None

@@ -33,7 +33,7 @@ def frechet_distance(X_real, X_synthetic, *, embedding=None, random_state=None):
     X_real : array-like of shape (n, n_channels, n_timesteps) or (n, n_features)
         At least 4 rows, better many more than features.
     X_synthetic : array-like with rows of the same shape
-        Rows beyond half the number of real ones are not used.
+        As many as half of the real ones are used, at most 2,000, drawn at random.
     embedding : transformer or callable, default=None
         A fitted transformer, such as :class:`~skflowfm.FlowFMTransformer`, or a
         function from rows to (n, n_features). None is fixed statistics of a window (the
@@ -98,9 +98,8 @@ def mmd(X_real, X_synthetic, *, embedding=None, n_permutations=500, random_state
     Parameters
     ----------
     X_real, X_synthetic, embedding
-        As in :func:`frechet_distance`; at most 2,000 rows of each side are used. With
-        None, features are standardised by the rows of both sides, or the test would
-        see which of them were.
+        As in :func:`frechet_distance`. With None, features are standardised by the
+        rows of both sides, or the test would see which of them were.
     n_permutations : int, default=500
         Random relabellings; the smallest p-value is one over them plus one.
     random_state : None, int, Generator or RandomState, default=None
@@ -162,10 +161,10 @@ def precision_recall(
     X_real : array-like of shape (n, n_channels, n_timesteps) or (n, n_features)
         At least ``2 (n_neighbors + 1)`` rows.
     X_synthetic : array-like with rows of the same shape
-        More than `n_neighbors` rows; those beyond half the number of real ones are not
-        used.
+        More than `n_neighbors` rows, of which as many are used as in
+        :func:`frechet_distance`.
     n_neighbors : int, default=5
-        Larger balls: all four rise.
+        Larger balls: precision, recall and coverage rise.
     embedding : transformer or callable, default=None
         As in :func:`frechet_distance`.
     random_state : None, int, Generator or RandomState, default=None

@@ -201,7 +201,7 @@ def quality_report(
         lines.append(_copies(X_real, X_synthetic, X_test, seed))
         if note := note_on_shared(X_real, X_test, "X_real", "X_test"):
             notes.insert(0, note)
-        if y_real is not None and y_test is None:
+        if y_test is None:
             notes.insert(0, NO_TEST_LABELS)
         if y_real is not None and y_test is not None:
             y_test = check_classes(y_test, "y_test", X_test, "X_test")

@@ -39,8 +39,8 @@ def train_on_synthetic(
 ):
     """Macro-F1 on real test rows after training on synthetic rows (TSTR).
 
-    Two fixed classifiers, logistic regression on standardised features and a random
-    forest of 200 trees, both at scikit-learn's defaults otherwise. Windows are
+    Two fixed classifiers, logistic regression on standardised features, with as many
+    iterations as it takes, and a random forest of 200 trees. Windows are
     described by fixed statistics, a table by its columns. Give the real training rows
     to have the same classifiers trained on them (TRTR): only the ratio says
     whether synthetic rows can replace real ones.

@@ -1,7 +1,8 @@
 """Plain torch modules, usable without scikit-learn: encoders and velocity fields.
 
-Pass an instance of one of the encoders or velocity fields, or of a module of your own
-with the same ``forward``, as ``encoder=`` or ``velocity_field=``.
+Pass a ``ConvEncoder``, a velocity field, or a module of your own with the same
+``forward``, as ``encoder=`` or ``velocity_field=``. ``FeatureEncoder`` reads features:
+those of a stem, or the columns of a table.
 """
 
 from .components import PrincipalComponents

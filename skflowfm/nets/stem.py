@@ -28,6 +28,7 @@ from .kernels import MARGIN, MAX_CHANNELS, CompetitionBlock, KernelBlock
 BLOCK_VALUES = 10_000
 CUDA_BLOCK_VALUES = 300_000
 FITTED_AT_A_TIME = 64
+ROUNDING = 1e-5  # of the terms that a sum in single precision is made of
 
 
 def power_spectrum(x: Tensor) -> Tensor:
@@ -111,8 +112,9 @@ class StatisticsBlock(nn.Module):
                 product = unit[..., lag:] * unit[..., :-lag]
                 out.append(product.sum(dim=-1) / max(1, x.shape[-1] - lag))
         i, j = self.pairs
-        correlation = (unit @ unit.transpose(1, 2) / x.shape[-1])[:, i, j]
-        out += [correlation, correlation * scale[:, i] * scale[:, j]]
+        if i:
+            correlation = (unit @ unit.transpose(1, 2) / x.shape[-1])[:, i, j]
+            out += [correlation, correlation * scale[:, i] * scale[:, j]]
         return torch.cat([part.flatten(1) for part in out], dim=1)
 
     def _amplitude(self, signals: Tensor, unit: Tensor, scale: Tensor):
@@ -180,10 +182,15 @@ class SquaredMagnitude(nn.Module):
             size = mean.square().sum().add(scale.square().sum()).sqrt()
             self.mean.copy_(mean / size)
             self.unit.copy_(scale / size)
-        square = torch.cat([self(part) for part in x.split(FITTED_AT_A_TIME)])
+        parts = x.split(FITTED_AT_A_TIME)
+        square = torch.cat([self(part) for part in parts])
         spread = square.std(correction=0)
+        total = sum(self.terms(part).square().mean(dim=1).sum() for part in parts)
+        rounding = ROUNDING * (total / square.numel()).sqrt()
         self.centre.copy_(square.mean())
-        self.spread.copy_(spread if spread > 0 else torch.ones(()))
+        if spread <= rounding:  # constant: of channels at rest, or of unit vectors
+            spread = torch.tensor(torch.inf if rounding > 0 else 1.0)
+        self.spread.copy_(spread)
 
     def rescale(self, before, after) -> None:
         """Follow a change of what standardises the windows, in the same units."""
@@ -191,9 +198,13 @@ class SquaredMagnitude(nn.Module):
         self.mean.copy_(after.mean / size)
         self.unit.copy_(after.scale / size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def terms(self, x: Tensor) -> Tensor:
+        """Return what each channel adds to the norm, but for a constant."""
         moved = x * self.unit
-        parts = (moved * (moved + 2 * self.mean)).split(1, dim=1)
+        return moved * (moved + 2 * self.mean)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.terms(x).split(1, dim=1)
         square = functools.reduce(torch.add, parts)  # in the same order everywhere
         return (square - self.centre) / self.spread
 

@@ -123,7 +123,7 @@ class WindowVelocityField(nn.Module):
     ):
         super().__init__()
         self.n_timesteps = n_timesteps
-        self.patch = patch or -(-n_timesteps // 30)
+        self.patch = -(-n_timesteps // 30) if patch is None else patch
         self.n_patches = -(-n_timesteps // self.patch)
         kernel = 2 * self.patch - self.patch % 2
         overlap = (kernel - self.patch) // 2
@@ -131,7 +131,7 @@ class WindowVelocityField(nn.Module):
         self.time = TimeEmbedding(width)
         few = math.ceil(SEEN * n_channels * n_timesteps)
         self.n_components = n_components
-        self.n_seen = min(n_seen or few, n_components)
+        self.n_seen = min(few if n_seen is None else n_seen, n_components)
         self.from_z = nn.Linear(self.n_seen, width)
         self.from_summary = nn.Linear(n_summary, width)
         self.fold = nn.Conv1d(

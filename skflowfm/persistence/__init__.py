@@ -244,7 +244,7 @@ def describe(path) -> dict:
 def summary(model) -> dict:
     """Return what a reader of the file wants to know; loading needs none of it."""
     pretrained = getattr(model, "transformer_", model)
-    tuned = hasattr(model, "n_steps_") and pretrained is not model
+    tuned = pretrained is not model and getattr(model, "n_steps_", 0) > 0
     return {
         "class": type(model).__name__,
         "libraries": libraries(),

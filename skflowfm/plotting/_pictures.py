@@ -127,7 +127,8 @@ def plot_representation(
     y : array-like of shape (n,), default=None
         Labels, for the colours.
     Z_synthetic : array-like of shape (n_synthetic, n_components), default=None
-        Representations of synthetic rows, drawn in a second panel on the same axes.
+        Representations of synthetic rows, at least two, drawn in a second panel on the
+        same axes.
     y_synthetic : array-like of shape (n_synthetic,), default=None
         Their labels; needed where both `y` and `Z_synthetic` are given.
     classes : sequence or dict of str, default=None
