@@ -310,3 +310,14 @@ def test_going_on_with_itself_scores_with_the_same_draws():
     other = FlowFMTransformer(3, max_steps=1, random_state=1).fit(X, init=model)
     seed = model.seed_
     assert model.set_params(random_state=1).fit(X).seed_ == seed != other.seed_
+
+
+@pytest.mark.filterwarnings(LONGER)
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_windows_of_two_steps_go_on_with_those_of_one_to_four(length):
+    rng = np.random.default_rng(0)
+    model = new().fit(rng.normal(size=(40, 2, 2)))
+    shorter = rng.normal(size=(40, 2, length))
+    Z = new().fit(shorter, init=model).transform(shorter)
+    assert np.isfinite(Z).all()
+    assert Z.std() > 0

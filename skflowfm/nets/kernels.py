@@ -217,7 +217,8 @@ class CompetitionBlock(nn.Module):
 
     def convolve(self, x: Tensor):
         """Yield the output of each dilation on each signal, (n, kernels, n_outputs)."""
-        signals = (x, x.diff(dim=-1))[: self.n_signals]
+        change = x.diff(dim=-1) if x.shape[-1] > 1 else torch.zeros_like(x)
+        signals = (x, change)[: self.n_signals]
         for at, d in enumerate(self.dilation):
             for signal, weight in zip(signals, self.weight[at], strict=True):
                 yield convolve(signal, weight, self.stride, d)
