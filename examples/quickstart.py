@@ -98,7 +98,12 @@ def as_bunch(arrays, path):
             f"--data: {path} must name its {X.shape[1]} channels or none; channels has "
             f"shape {np.shape(channels)}"
         )
-    if rate is not None and not (np.ndim(rate) == 0 and 0 < rate < np.inf):
+    try:
+        rate = None if rate is None else float(np.asarray(rate).item())
+        good = rate is None or 0 < rate < np.inf
+    except ValueError:
+        good = False
+    if not good:
         raise SystemExit(
             f"--data: {path} must have a sampling_rate above 0, or none; got {rate}"
         )
@@ -108,7 +113,7 @@ def as_bunch(arrays, path):
         groups=groups,
         classes=classes,
         channels=channels,
-        sampling_rate=None if rate is None else float(rate),
+        sampling_rate=rate,
     )
 
 

@@ -34,9 +34,9 @@ def hold_out(n_rows, fraction, groups, generator):
     fraction : float
         Share to hold out; nothing where that is fewer than 32 rows.
     groups : array-like of shape (n_rows,) or None
-        Whole groups are held out together, as many as have 32 rows at least; where one
-        is more than half of the rows (or ``fraction``), the smallest, and nothing where
-        that is, too, or has fewer.
+        Whole groups are held out together: as many as have that share at most, or as
+        few as have 32 rows. None has more than half of the rows (or ``fraction``), nor
+        have all; where that leaves fewer than 32, nothing.
     generator : torch.Generator
         Shuffles.
 
@@ -55,12 +55,13 @@ def hold_out(n_rows, fraction, groups, generator):
     codes = torch.from_numpy(codes)
     chosen = torch.randperm(int(codes.max()) + 1, generator=generator)
     sizes = torch.bincount(codes)
+    most = max(n_rows / 2, n_held_out)
+    chosen = chosen[sizes[chosen] <= most]
     sums = sizes[chosen].cumsum(0)
     needed = int((sums < MIN_HELD_OUT).sum()) + 1
     chosen = chosen[: max(needed, int((sums <= n_held_out).sum()))]
-    most = max(n_rows / 2, n_held_out)
-    if sizes[chosen[0]] > most:
-        chosen = sizes.argmin()
+    if sizes[chosen].sum() > most:
+        chosen = chosen[-1:]
     out = torch.isin(codes[order], chosen)
     if not MIN_HELD_OUT <= out.sum() <= most:
         return order, order[:0]
@@ -210,9 +211,8 @@ def prepare(model, rows, index, held_out, view, z_noise, plan, report=ignore):
     try_view(view, model, x, private_generator(seed, device))
     view = sparing_constants(view, model.standardise)
     views = LiveViews(model.stem, view, two_views)
-    few, held_out = pool(index, held_out, budget, rows.row_shape)
     if isinstance(model.stem, Stem):
-        index = few
+        index, held_out = pool(index, held_out, budget, rows.row_shape)
         generator = private_generator(seed, device)
         views = CachedViews(
             model, rows, view, two_views, index, held_out, generator, budget, report

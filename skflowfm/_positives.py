@@ -13,6 +13,7 @@ CUDA_CACHE_ROWS = 512
 LEAST_CACHE_ROWS = 16
 CACHE_SHARE = 0.4
 N_NEIGHBOURS = 5
+ENOUGH_TO_WATCH = 32
 MAX_CANDIDATES = 20_000
 
 
@@ -88,12 +89,13 @@ class CachedViews:
     two : bool
         Whether an alignment term needs a second view.
     index, held_out : Tensor of int
-        Rows to prepare, in this order; neighbours are sought among the first 20,000
-        of ``index``.
+        Rows to prepare, in this order, or with a time limit in turn; neighbours are
+        sought among the first 20,000 of ``index``.
     generator : torch.Generator
         Draws the views.
     budget : Budget
-        Where it has a time limit, preparation stops at two fifths of it.
+        Where it has a time limit, preparation stops at two fifths of it, but for the
+        first rows. Fewer than 32 held-out ones are then left out.
     report : callable
         ``report(n_done, n)`` is told about progress.
 
@@ -112,26 +114,31 @@ class CachedViews:
         self, model, rows, view, two, index, held_out, generator, budget, report
     ):
         limit = CACHE_SHARE * budget.max_time if budget.max_time else float("inf")
-        # what is watched comes first where time may end before all rows are prepared
-        wanted = torch.cat([held_out, index] if budget.max_time else [index, held_out])
+        wanted, watched = torch.cat([index, held_out]), len(index)
+        order = torch.arange(len(wanted))
+        if budget.max_time:  # it may end before all is prepared: a share of either
+            shares = [(torch.arange(len(i)) + 0.5) / len(i) for i in (index, held_out)]
+            order = torch.cat(shares).argsort(stable=True)
         live = LiveViews(model.stem, view, two)
         features = []
         on_cuda = generator.device.type == "cuda"
         most = CUDA_CACHE_ROWS if on_cuda else CACHE_ROWS
-        for part in wanted.split(fewer(most, rows.row_shape, LEAST_CACHE_ROWS)):
+        size = fewer(most, rows.row_shape, LEAST_CACHE_ROWS)
+        for part in wanted[order].split(size):
             with torch.no_grad():
                 x = model.standardise(rows[part].to(generator.device))
                 features.append(torch.stack(live(part, x, generator), dim=1))
             n_done = sum(map(len, features))
             report(n_done, len(wanted))
-            if budget.seconds > limit and n_done > len(held_out):
+            n_trained = int((order[:n_done] < watched).sum())
+            if budget.seconds > limit and n_trained >= min(size, len(index)):
                 break
-        features = torch.cat(features)  # (n_prepared, 1 or 3, n_features)
-        if budget.max_time:
-            features = features.roll(-len(held_out), dims=0)
-        self.features, self.held_out = features, held_out
-        self.index = index[: len(features) - len(held_out)]
-        prepared = torch.cat([self.index, held_out])
+        back = order[:n_done].argsort()
+        if n_done - n_trained < min(ENOUGH_TO_WATCH, len(held_out)):
+            back = back[:n_trained]
+        self.features = torch.cat(features)[back]  # (n_prepared, 1 or 3, n_features)
+        self.index, self.held_out = index[:n_trained], held_out[: len(back) - n_trained]
+        prepared = torch.cat([self.index, self.held_out])
         self.position = torch.full((len(rows),), -1)
         self.position[prepared] = torch.arange(len(prepared))
         n_candidates = min(len(self.index), MAX_CANDIDATES)

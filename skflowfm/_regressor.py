@@ -23,9 +23,10 @@ from ._validation import check_rows
 def check_resolved(y):
     """Raise if float32, in which training works, cannot tell the numbers apart."""
     limits, largest = np.finfo(np.float32), np.abs(y).max()
-    deviation = (y / largest).std() * largest if np.ptp(y) > 0 else 0.0
+    part = y / largest if largest > 0 else y
+    deviation = part.std() * largest if np.ptp(part) > 0 else 0.0
     if largest > limits.max / 2 or (
-        np.ptp(y) > 0
+        np.ptp(part) > 0
         and deviation < max(4 * np.spacing(np.float32(largest)), limits.tiny)
     ):
         raise ValueError(

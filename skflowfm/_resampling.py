@@ -40,8 +40,10 @@ def check_labels(y):
 
 
 def keys_of(labels) -> list:
-    """Return labels as keys of a dict: Python's own, of dates pandas' (NumPy's may be
-    bare numbers then)."""
+    """Return labels as keys of a dict: Python's own, and of dates pandas'.
+
+    NumPy's are whole numbers where dates have nanoseconds.
+    """
     labels = np.asarray(labels)
     return (pd.Index(labels) if labels.dtype.kind in "mM" else labels).tolist()
 
@@ -322,10 +324,10 @@ def labels_of(counts: dict, classes: np.ndarray) -> np.ndarray:
 def codes_of(y, classes: np.ndarray) -> np.ndarray:
     """Return the position in ``classes`` of each label, or raise for an unknown one."""
     check_present("y", y)
-    known = keys_of(classes)
-    unknown = [c for c in dict.fromkeys(keys_of(y)) if c not in set(known)]
+    known = dict.fromkeys(keys_of(classes))
+    unknown = [c for c in dict.fromkeys(keys_of(y)) if c not in known]
     if unknown:
-        raise ValueError(f"y asks for classes {unknown}; fit saw {known}.")
+        raise ValueError(f"y asks for classes {unknown}; fit saw {list(known)}.")
     return np.searchsorted(classes, y)
 
 

@@ -12,6 +12,7 @@ from ._generation import transform_block
 from ._sampling import Sampling
 
 DRAWING = Sampling.sample, Sampling.sample_like, Sampling.impute
+LEARNING = "fit", "fit_transform", "fit_resample", "fit_condition", "partial_fit"
 
 
 def stream(method, blocks, *, out=None, verbose=0):
@@ -76,7 +77,7 @@ def stream(method, blocks, *, out=None, verbose=0):
     (80,)
     """
     model = getattr(method, "__self__", None)
-    if getattr(method, "__name__", "").startswith(("fit", "partial_fit")):
+    if model is not None and getattr(method, "__name__", "") in LEARNING:
         raise TypeError(
             "method must be one that reads rows or makes them, such as "
             f"model.transform, got {method.__name__}, which learns from them."

@@ -20,6 +20,7 @@ from ._draws import (
     Batches,
     FixedBatches,
     ignore,
+    pool,
     prepare,
     private_generator,
 )
@@ -164,7 +165,8 @@ def train(module: nn.Module, draw, index, held_out, plan) -> Training:
     watched = stopping = None
     if len(held_out):
         held_out_generator = private_generator(plan.seed + 1, device)
-        watched = FixedBatches(draw, held_out, budget.batch_size, held_out_generator)
+        _, some = pool(index, held_out, budget)
+        watched = FixedBatches(draw, some, budget.batch_size, held_out_generator)
         # on a fixed set of views the alignment turns up long before the flow does
         stopping = EarlyStopping(
             "valid_flow", patience=PATIENCE, load_best=True, sink=lambda text: None

@@ -103,17 +103,17 @@ class FlowFMTransformer(
         4,000 windows.
     validation_fraction : float, default=0.1
         Share of the rows, in [0, 1), on which early stopping watches the flow loss, for
-        the encoder: the velocity field goes on. With ``groups`` it is whole groups of
-        that many rows at most, or as few as have 32 (but not more than half of
-        all). 0 switches it off, and it is off where it is fewer than 32 rows.
+        the encoder: the velocity field goes on. With ``groups`` it is whole groups, of
+        that many rows at most or as few groups as have 32 (not more than half of all
+        rows). 0 switches it off, and it is off where it is fewer than 32 rows.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous fit's weights and scaling.
     device : str, default="auto"
         "auto" is CUDA if there is one, else the CPU; or any device name of torch. On
         CUDA a step of ``fit`` sees up to 512 rows: what 60 passes in 1,000 steps need.
     random_state : int, RandomState, Generator or None, default=None
-        Seeds all that is random, ``inverse_transform`` and ``score_samples`` too, for
-        which a warm start keeps the first. None takes entropy from the system.
+        Seeds all that is random, ``inverse_transform`` and ``score_samples`` too (in a
+        warm start as in the first fit). None takes entropy from the system.
     verbose : int, default=0
         1 prints a line that is updated with steps, losses and time left.
 

@@ -280,13 +280,23 @@ def test_one_pass_takes_each_row_once_in_even_batches(n):
     assert max(map(len, taken)) - min(map(len, taken)) <= 1
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2.0])
-def test_what_is_watched_is_prepared_first_where_time_is_short(seconds):
+@pytest.mark.parametrize(
+    ("n_held_out", "seconds", "n_trained", "n_watched"),
+    [(100, 0.5, 64, 0), (200, 0.5, 64, 64), (100, 0.3, 200, 100), (10, 0.3, 290, 10)],
+)
+def test_where_time_is_short_a_share_of_either_is_prepared(
+    n_held_out, seconds, n_trained, n_watched
+):
     order = torch.randperm(300, generator=private_generator(0))
-    views = views_of_numbers(order[:200], order[200:], seconds)
-    assert torch.equal(views.held_out, order[200:])
-    assert torch.equal(views.index, order[: len(views.index)])
-    assert 0 < len(views.index) < 200
+    index, held_out = order[n_held_out:], order[:n_held_out]
+    views = views_of_numbers(index, held_out, seconds)
+    assert len(views.index) >= n_trained
+    assert len(views.held_out) >= n_watched
+    assert torch.equal(views.index, index[: len(views.index)])
+    assert torch.equal(views.held_out, held_out[: len(views.held_out)])
+    if len(views.held_out):
+        share = len(views.held_out) / len(views.index)
+        assert share == pytest.approx(n_held_out / (300 - n_held_out), rel=0.1)
     prepared = torch.cat([views.held_out[::9], views.index[::5]])
     features = views(prepared, None, private_generator(0))[0]
     assert torch.equal(features[:, 0], prepared.float())
@@ -300,7 +310,25 @@ def test_a_table_s_held_out_rows_cost_no_more_than_its_training(monkeypatch):
             watched.append(len(index))
             super().__init__(draw, index, *others)
 
+    class Counted(_training.Batches):
+        def __init__(self, draw, index, *others):
+            nonlocal alone
+            alone = index
+            super().__init__(draw, index, *others)
+
+    alone = None
+    monkeypatch.setattr(_training, "Batches", Counted)
     monkeypatch.setattr(_training, "FixedBatches", Recorded)
     X = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
     FlowFMTransformer(2, max_steps=10, random_state=0).fit(X)
     assert watched == [400]
+    assert len(alone) == 20_000  # none is lost to the field
+
+
+@given(st.lists(st.integers(1, 60), min_size=10, max_size=30), st.integers(0, 99))
+def test_a_large_group_does_not_keep_small_ones_from_being_held_out(sizes, seed):
+    groups = np.repeat(np.arange(len(sizes) + 1), [*sizes, 2 * sum(sizes) + 200])
+    generator = torch.Generator().manual_seed(seed)
+    held_out = hold_out(len(groups), 0.2, groups, generator)[1]
+    assert (len(held_out) > 0) == (sum(sizes) >= 32)
+    assert len(sizes) not in groups[held_out.numpy()]

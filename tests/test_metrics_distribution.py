@@ -167,6 +167,15 @@ def test_value_and_floor_are_on_a_par_where_few_rows_are_far_out():
     assert abs(np.mean(recalled)) < 4 * np.std(recalled) / 60**0.5
 
 
+def test_a_rare_column_is_not_taken_in_its_own_units():
+    rng = np.random.default_rng(0)
+    X, X_new = rng.normal(size=(2, 200, 4))
+    X[:, 3], X_new[:, 3] = 0, 0
+    X[:3, 3], X_new[:2, 3] = 1e4, 1e4
+    values = [frechet_distance(X, X_new, random_state=i) for i in range(20)]
+    assert max(max(v.value, v.floor) for v in values) < 10
+
+
 def test_mmd_sees_spread_and_shape_where_means_agree():
     X = noise(0, 400, 2)
     assert mmd(X, 2 * noise(1, 200, 2), random_state=0).p_value < 0.01

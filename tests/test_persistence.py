@@ -773,6 +773,7 @@ def test_what_half_precision_cannot_hold_stays():
         "whole": torch.arange(40_000),
         "exact": many.double(),
         "tiny": many * 1e-6,
+        "huge": many * 1e25,
     }
     stored, halved = file_format.halve(tensors)
     assert halved == ["weights"]

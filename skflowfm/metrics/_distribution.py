@@ -99,7 +99,8 @@ def mmd(X_real, X_synthetic, *, embedding=None, n_permutations=500, random_state
     ----------
     X_real, X_synthetic, embedding
         As in :func:`frechet_distance`. With None, features are standardised by the
-        rows of both sides, or the test would see which of them were.
+        rows of both sides together: scaled by one side, the two could be told apart by
+        that alone.
     n_permutations : int, default=500
         Random relabellings; the smallest p-value is one over them plus one.
     random_state : None, int, Generator or RandomState, default=None
@@ -250,7 +251,9 @@ def _three_samples(X_real, X_synthetic, embedding, random_state):
 def _scaled_samples(X_real, X_synthetic, embedding, random_state):
     """The same, fixed features standardised by A: the other two are then on a par."""
     *samples, rng = _three_samples(X_real, X_synthetic, embedding, random_state)
-    return *(standardised(*samples) if embedding is None else samples), rng
+    if embedding is None:
+        samples = standardised(*samples, more=np.concatenate(samples[:2]))
+    return *samples, rng
 
 
 def _frechet(first, second):

@@ -46,8 +46,10 @@ def representation_features(X):
     return window_features(X) if X.ndim == 3 else X
 
 
-def standardised(reference, *others, axes=(0,)):
+def standardised(reference, *others, axes=(0,), more=None):
     """Return all with the mean and deviation of the first taken out.
+
+    Where that is constant, ``more`` rows, if given, say how far others may lie.
 
     Whatever the units, differences are then seen by trees, which tell no values apart
     that are closer than 1e-7. What is constant keeps its scale, and what differs from
@@ -56,7 +58,9 @@ def standardised(reference, *others, axes=(0,)):
     mean = reference.mean(axis=axes, keepdims=True)
     scale = reference.std(axis=axes, keepdims=True)
     constant = scale <= 1e-9 * np.abs(mean)
-    scale, rounding = np.where(constant, 1.0, scale), 1e-6 * np.abs(mean) * constant
+    other = 0.0 if more is None else more.std(axis=axes, keepdims=True)
+    scale = np.where(constant, np.where(other > 0, other, 1.0), scale)
+    rounding = 1e-6 * np.abs(mean) * constant
     centred = [X - mean for X in (reference, *others)]
     return [np.where(np.abs(c) <= rounding, 0.0, c) / scale for c in centred]
 

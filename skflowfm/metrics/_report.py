@@ -199,10 +199,10 @@ def quality_report(
     else:
         X_test = check_rows(X_test, "X_test", like=like)
         lines.append(_copies(X_real, X_synthetic, X_test, seed))
-        if note := note_on_shared(X_real, X_test, "X_real", "X_test"):
-            notes.insert(0, note)
         if y_test is None:
             notes.insert(0, NO_TEST_LABELS)
+        if note := note_on_shared(X_real, X_test, "X_real", "X_test"):
+            notes.insert(0, note)
         if y_real is not None and y_test is not None:
             y_test = check_classes(y_test, "y_test", X_test, "X_test")
             check_same_classes(y_test=y_test, y_real=y_real, y_synthetic=y_synthetic)

@@ -85,12 +85,14 @@ def halve(tensors: dict) -> tuple[dict, list]:
     Small ones stay, and so do the stem's random kernels, as which of two answers most
     would flip, and those whose values half precision hardly resolves or reaches.
     """
+    largest = torch.finfo(torch.float16).max
     halved = [
         name
         for name, tensor in tensors.items()
         if tensor.dtype == torch.float32
         and tensor.numel() >= MANY_VALUES
         and ".stem.blocks." not in name
+        and tensor.abs().max() < largest
         and (tensor - tensor.half().float()).norm() <= ROUNDING * tensor.norm()
     ]
     return {**tensors, **{name: tensors[name].half() for name in halved}}, halved
