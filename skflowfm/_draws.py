@@ -5,14 +5,13 @@ import torch
 
 from ._checks import check_groups
 from ._own_modules import three_of, try_view
-from ._positives import CachedViews, LiveViews
+from ._positives import MIN_HELD_OUT, CachedViews, LiveViews
 from ._sizes import fewer
 from .flow_matching import sample_source, sample_time
 from .nets import Stem
 from .nets.views import table_view, window_view
 
 STEPS_PER_ROUND = 50
-MIN_HELD_OUT = 32
 FEATURES = "features", "view", "other_view"
 MIN_POOL, LEAST_POOL = 4000, 1000
 VISITS_PER_ROW = 8

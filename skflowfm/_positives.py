@@ -13,7 +13,7 @@ CUDA_CACHE_ROWS = 512
 LEAST_CACHE_ROWS = 16
 CACHE_SHARE = 0.4
 N_NEIGHBOURS = 5
-ENOUGH_TO_WATCH = 32
+MIN_HELD_OUT = 32
 MAX_CANDIDATES = 20_000
 
 
@@ -134,9 +134,10 @@ class CachedViews:
             if budget.seconds > limit and n_trained >= min(size, len(index)):
                 break
         back = order[:n_done].argsort()
-        if n_done - n_trained < min(ENOUGH_TO_WATCH, len(held_out)):
+        if n_done - n_trained < min(MIN_HELD_OUT, len(held_out)):
             back = back[:n_trained]
-        self.features = torch.cat(features)[back]  # (n_prepared, 1 or 3, n_features)
+        features = torch.cat(features)  # (n_prepared, 1 or 3, n_features)
+        self.features = features[back] if budget.max_time else features
         self.index, self.held_out = index[:n_trained], held_out[: len(back) - n_trained]
         prepared = torch.cat([self.index, self.held_out])
         self.position = torch.full((len(rows),), -1)

@@ -39,10 +39,8 @@ def check_resolved(y):
 def reject_text(y):
     """Raise on text, which numpy would read numbers from."""
     values = np.asarray(y)
-    if values.dtype.kind in "US" or any(
-        isinstance(value, (str, bytes))
-        for value in (values.ravel() if values.dtype == object else ())
-    ):
+    objects = values.ravel() if values.dtype == object else ()
+    if values.dtype.kind in "US" or any(isinstance(v, (str, bytes)) for v in objects):
         raise TypeError(
             "y must be numeric, got text. Turn it into numbers, y.astype(float)."
         )
