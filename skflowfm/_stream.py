@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ._checks import off_torch
+from ._checks import check_verbose, off_torch
 from ._generation import transform_block
 from ._sampling import Sampling
 
 DRAWING = Sampling.sample, Sampling.sample_like, Sampling.impute
 LEARNING = "fit", "fit_transform", "fit_resample", "fit_condition", "partial_fit"
+NO_ROWS = "inverse_transform", "interpolate", "score"  # alone, or not of fit
 
 
 def stream(method, blocks, *, out=None, verbose=0):
@@ -82,6 +83,12 @@ def stream(method, blocks, *, out=None, verbose=0):
             "method must be one that reads rows or makes them, such as "
             f"model.transform, got {method.__name__}, which learns from them."
         )
+    if model is not None and getattr(method, "__name__", "") in NO_ROWS:
+        raise TypeError(
+            "method must be one that takes rows and nothing else, such as "
+            f"model.transform, got {method.__name__}. Call it for each block yourself."
+        )
+    check_verbose(verbose)
     draws = getattr(method, "__func__", None) in DRAWING
     if draws and method == model.sample:
         results = model._blocks("sample", blocks)

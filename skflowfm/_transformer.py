@@ -358,7 +358,7 @@ class FlowFMTransformer(
         """
         check_is_fitted(self)
         warn_of_untrained(self)
-        z = check_components(self, X, self.n_components_)
+        z = check_components(X, self.n_components_)
         rows = decode(self.module_, z, self.row_shape_in_, self.seed_, INVERSE_STEPS)
         return check_drawn(rows).numpy()
 

@@ -297,14 +297,14 @@ def check_bounds(estimator, rows: Rows):
     return low.reshape(shape), high.reshape(shape)
 
 
-def check_components(estimator, Z, n_components: int) -> torch.Tensor:
+def check_components(X, n_components: int) -> torch.Tensor:
     """Return representations as a float32 tensor of shape (n, n_components)."""
     check_torch_settings()
-    reject_masked("Z", Z)
-    Z = check_array(off_torch(Z), dtype=np.float32, input_name="Z")
-    if Z.shape[1] != n_components:
+    reject_masked("X", X)
+    z = check_array(off_torch(X), dtype=np.float32, input_name="X")
+    if z.shape[1] != n_components:
         raise ValueError(
-            f"Z must have the {n_components} components that transform returns, got "
-            f"Z.shape={Z.shape}."
+            f"X must have the {n_components} components that transform returns, got "
+            f"X.shape={z.shape}."
         )
-    return torch.from_numpy(np.array(Z))
+    return torch.from_numpy(np.array(z))

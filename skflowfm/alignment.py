@@ -36,7 +36,14 @@ def info_nce(z_a: Tensor, z_b: Tensor, temperature: float = 0.5) -> Tensor:
     Tensor of shape ()
         :math:`\log(2n - 1)` for representations that carry nothing, more where views
         disagree; 0 for a batch of one row, which has no negatives.
+
+    Raises
+    ------
+    ValueError
+        For a temperature that is not above 0.
     """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got temperature={temperature}.")
     n = len(z_a)
     if n < 2:
         return z_a.sum() * 0.0

@@ -15,6 +15,7 @@ References
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from numbers import Integral
 from typing import NamedTuple
 
 from torch import Tensor
@@ -126,7 +127,7 @@ def integrate(
     Raises
     ------
     ValueError
-        For no step, a stop that is not in (0, 1], or an unknown solver.
+        For no step or a part of one, a stop that is not in (0, 1], an unknown solver.
 
     Examples
     --------
@@ -134,10 +135,12 @@ def integrate(
     >>> integrate(lambda x, t: x, torch.ones(1), n_steps=16, solver="rk4")
     tensor([2.7183])
     """
-    if n_steps < 1 or not 0 < stop <= 1 or solver not in SOLVERS:
+    whole = isinstance(n_steps, Integral) and n_steps >= 1
+    if not whole or not 0 < stop <= 1 or solver not in SOLVERS:
         raise ValueError(
-            f"expected at least one step, a stop in (0, 1] and one of {list(SOLVERS)}, "
-            f"got n_steps={n_steps}, stop={stop} and solver={solver!r}."
+            "expected a whole number of steps, at least one, a stop in (0, 1] and one "
+            f"of {list(SOLVERS)}, got n_steps={n_steps!r}, stop={stop!r} and "
+            f"solver={solver!r}."
         )
     method = SOLVERS[solver]
     x = method.follow(v, x_0, method.times(n_steps, stop))

@@ -106,3 +106,9 @@ def test_lower_temperature_concentrates_on_the_hardest_negative():
         return loss(hard, temperature) / loss(spread, temperature)
 
     assert excess(0.1) > 5 * excess(0.3) > 5 * excess(1.0) > 5
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.5, math.nan])
+def test_a_temperature_that_is_not_above_0_is_refused(views, temperature):
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        info_nce(*views, temperature)

@@ -207,8 +207,15 @@ def test_an_early_stop_lands_on_the_estimate_of_the_data(solver, stop):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"n_steps": 0}, {"n_steps": -1}, {"stop": 0.0}, {"stop": 1.5}, {"solver": "heun"}],
+    [
+        {"n_steps": 0},
+        {"n_steps": -1},
+        {"n_steps": 2.5},
+        {"stop": 0.0},
+        {"stop": 1.5},
+        {"solver": "heun"},
+    ],
 )
 def test_what_is_no_path_is_refused(wrong):
-    with pytest.raises(ValueError, match="expected at least one step"):
+    with pytest.raises(ValueError, match="expected a whole number of steps"):
         integrate(lambda x, t: x, torch.ones(1), **{"n_steps": 2, **wrong})

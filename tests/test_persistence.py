@@ -463,6 +463,8 @@ def test_own_functions(tiny, path):
     with pytest.raises(ModelFileError, match="sampling_strategy=own_strategy"):
         load(path)
     assert load(path, sampling_strategy=own_strategy).n_synthetic_ == 20
+    with pytest.raises(TypeError, match=r"sampling_strategy must be a callable.*got 5"):
+        load(path, sampling_strategy=5)
     model = small(views=table_view).fit(table())
     assert through_file(model, path).views is table_view  # ours needs no help
 

@@ -171,6 +171,10 @@ def test_what_is_no_stream_is_refused(model):
     for learns in (model.fit, model.fit_transform, model.partial_fit):
         with pytest.raises(TypeError, match="which learns from them"):
             stream(learns, [table(5)])
+    with pytest.raises(TypeError, match=r"got inverse_transform\. Call it"):
+        stream(model.inverse_transform, [np.zeros((5, 4))])
+    with pytest.raises(ValueError, match="verbose must be a bool or an integer"):
+        stream(model.transform, [table(5)], verbose="loud")
     with pytest.raises(NotFittedError):
         stream(FlowFMSampler().sample, 5)
 

@@ -182,7 +182,7 @@ def test_wrong_length_of_y_in_the_meta_estimator(table):
 
 def test_wrong_number_of_components(windows):
     fitted = transformer(n_components=4).fit(windows)
-    with pytest.raises(ValueError, match="Z must have the 4 components"):
+    with pytest.raises(ValueError, match="X must have the 4 components"):
         fitted.inverse_transform(np.ones((2, 5)))
 
 
@@ -879,7 +879,7 @@ def test_types_of_other_frames_are_looked_at(name, message, schema):
         transformer().fit(OfAnotherLibrary("Int64", name, schema=schema))
 
 
-@pytest.mark.parametrize("what", ["y", "groups", "Z"])
+@pytest.mark.parametrize("what", ["y", "groups", "X"])
 def test_masked_values_are_not_shown_again(table, what):
     masked = np.ma.masked_greater(np.arange(len(table)) % 4, 2)
     model = transformer().fit(table)
@@ -887,7 +887,7 @@ def test_masked_values_are_not_shown_again(table, what):
     call = {
         "y": lambda: FlowFMRegressor(transformer()).fit(table, masked),
         "groups": lambda: transformer().fit(table, groups=masked),
-        "Z": lambda: model.inverse_transform(Z),
+        "X": lambda: model.inverse_transform(Z),
     }[what]
     with pytest.raises(ValueError, match=f"{what} must have no masked values"):
         call()

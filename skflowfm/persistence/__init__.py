@@ -160,13 +160,16 @@ def load(
     check_torch_settings()
     check_module("encoder", encoder)
     check_module("velocity_field", velocity_field)
-    if not (views is None or callable(views)):
-        raise TypeError(f"views must be a callable view(x, generator), got {views!r}.")
+    functions = {"views": views, "sampling_strategy": sampling_strategy}
+    for name, value in functions.items():
+        if not (value is None or callable(value)):
+            raise TypeError(
+                f"{name} must be a callable, as the saved model had, got {value!r}."
+            )
     supplied = {
         "encoder": encoder,
         "velocity_field": velocity_field,
-        "views": views,
-        "sampling_strategy": sampling_strategy,
+        **functions,
     }
     path = os.fspath(path)
     sections, tensors = unpack(path)
