@@ -5,7 +5,7 @@ import torch
 
 from ._checks import check_groups
 from ._own_modules import three_of, try_view
-from ._positives import MIN_HELD_OUT, CachedViews, LiveViews
+from ._positives import MIN_HELD_OUT, CachedViews, LiveViews, prepared
 from ._sizes import fewer
 from .flow_matching import sample_source, sample_time
 from .nets import Stem
@@ -211,11 +211,18 @@ def prepare(model, rows, index, held_out, view, z_noise, plan, report=ignore):
     view = sparing_constants(view, model.standardise)
     views = LiveViews(model.stem, view, two_views)
     if isinstance(model.stem, Stem):
-        index, held_out = pool(index, held_out, budget, rows.row_shape)
-        generator = private_generator(seed, device)
-        views = CachedViews(
-            model, rows, view, two_views, index, held_out, generator, budget, report
+        live, generator = views, private_generator(seed, device)
+
+        def make(part):
+            with torch.no_grad():
+                x = model.standardise(rows[part].to(device))
+                return torch.stack(live(part, x, generator), dim=1)
+
+        some = pool(index, held_out, budget, rows.row_shape)
+        on_cuda = generator.device.type == "cuda"
+        features, index, held_out = prepared(
+            make, *some, rows.row_shape, budget, report, on_cuda
         )
-        index, held_out = views.index, views.held_out
+        views = CachedViews(features, index, held_out)
     noise = 0.0 if view is None else z_noise
     return JointDraws(model, rows, views, noise, device), index, held_out

@@ -71,38 +71,73 @@ def nearest_rows(features: torch.Tensor, n_candidates: int) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(near)).to(features.device)
 
 
-class CachedViews:
-    """Features of rows and of their views, computed once: for a stem that costs more.
+def prepared(make, index, held_out, row_shape, budget, report, on_cuda=False):
+    """Return the features of all rows, or of as many as there is time for.
 
-    With ``two``, the second view is one of a near row: what looks much alike to the
-    stem most often means the same, and that two windows of one activity differ more
-    than two views of one window is what the encoder is to learn [1]_.
+    With a time limit preparation stops at two fifths of it, but for the first rows, and
+    rows of either kind come in turn. Fewer than 32 held-out ones are then left out.
 
     Parameters
     ----------
-    model : JointModel
-        Gives the scaling and the stem.
-    rows : Rows
-        The user's data.
-    view : callable or None
-        ``view(x, generator)``; None is the row itself.
-    two : bool
-        Whether an alignment term needs a second view.
+    make : callable
+        ``make(part)`` returns the features of the rows numbered ``part``.
     index, held_out : Tensor of int
-        Rows to prepare, in this order, or with a time limit in turn; neighbours are
-        sought among the first 20,000 of ``index``.
-    generator : torch.Generator
-        Draws the views.
+        Rows to train on and to watch.
+    row_shape : tuple of int
+        Large rows are prepared fewer at a time.
     budget : Budget
-        Where it has a time limit, preparation stops at two fifths of it, but for the
-        first rows. Fewer than 32 held-out ones are then left out.
+        Has the time limit and the clock.
     report : callable
         ``report(n_done, n)`` is told about progress.
+    on_cuda : bool, default=False
+        Whether many rows at a time cost little.
 
-    Attributes
-    ----------
+    Returns
+    -------
+    features : Tensor of shape (n_prepared, ...)
+        Of the rows at ``index``, then of those held out.
     index, held_out : Tensor of int
         The rows that are prepared.
+    """
+    limit = CACHE_SHARE * budget.max_time if budget.max_time else float("inf")
+    wanted, watched = torch.cat([index, held_out]), len(index)
+    order = torch.arange(len(wanted))
+    if budget.max_time:  # it may end before all is prepared: a share of either
+        shares = [(torch.arange(len(i)) + 0.5) / len(i) for i in (index, held_out)]
+        order = torch.cat(shares).argsort(stable=True)
+    features, n_done = [], 0
+    most = CUDA_CACHE_ROWS if on_cuda else CACHE_ROWS
+    size = fewer(most, row_shape, LEAST_CACHE_ROWS)
+    for part in wanted[order].split(size):
+        features.append(make(part))
+        n_done += len(part)
+        report(n_done, len(wanted))
+        n_trained = int((order[:n_done] < watched).sum())
+        if budget.seconds > limit and n_trained >= min(size, len(index)):
+            break
+    back = order[:n_done].argsort()
+    if n_done - n_trained < min(MIN_HELD_OUT, len(held_out)):
+        back = back[:n_trained]
+    features = torch.cat(features)
+    if budget.max_time:
+        features = features[back]
+    return features, index[:n_trained], held_out[: len(back) - n_trained]
+
+
+class CachedViews:
+    """Features of rows and of their views, computed once: for a stem that costs more.
+
+    Where there are two, the second view is one of a near row: what looks much alike to
+    the stem most often means the same, and that two windows of one activity differ more
+    than two views of one window is what the encoder is to learn [1]_. Neighbours are
+    sought among the first 20,000 rows that are trained on.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, 1 or 3, n_features)
+        Of each row and, for an alignment term, of two views of it.
+    index, held_out : Tensor of int
+        Numbers of these rows: those to train on come first.
 
     References
     ----------
@@ -110,40 +145,14 @@ class CachedViews:
            Contrastive Learning of Visual Representations", ICCV 2021.
     """
 
-    def __init__(
-        self, model, rows, view, two, index, held_out, generator, budget, report
-    ):
-        limit = CACHE_SHARE * budget.max_time if budget.max_time else float("inf")
-        wanted, watched = torch.cat([index, held_out]), len(index)
-        order = torch.arange(len(wanted))
-        if budget.max_time:  # it may end before all is prepared: a share of either
-            shares = [(torch.arange(len(i)) + 0.5) / len(i) for i in (index, held_out)]
-            order = torch.cat(shares).argsort(stable=True)
-        live = LiveViews(model.stem, view, two)
-        features = []
-        on_cuda = generator.device.type == "cuda"
-        most = CUDA_CACHE_ROWS if on_cuda else CACHE_ROWS
-        size = fewer(most, rows.row_shape, LEAST_CACHE_ROWS)
-        for part in wanted[order].split(size):
-            with torch.no_grad():
-                x = model.standardise(rows[part].to(generator.device))
-                features.append(torch.stack(live(part, x, generator), dim=1))
-            n_done = sum(map(len, features))
-            report(n_done, len(wanted))
-            n_trained = int((order[:n_done] < watched).sum())
-            if budget.seconds > limit and n_trained >= min(size, len(index)):
-                break
-        back = order[:n_done].argsort()
-        if n_done - n_trained < min(MIN_HELD_OUT, len(held_out)):
-            back = back[:n_trained]
-        features = torch.cat(features)  # (n_prepared, 1 or 3, n_features)
-        self.features = features[back] if budget.max_time else features
-        self.index, self.held_out = index[:n_trained], held_out[: len(back) - n_trained]
-        prepared = torch.cat([self.index, self.held_out])
-        self.position = torch.full((len(rows),), -1)
-        self.position[prepared] = torch.arange(len(prepared))
-        n_candidates = min(len(self.index), MAX_CANDIDATES)
-        self.near = nearest_rows(self.features[:, 0], n_candidates) if two else None
+    def __init__(self, features, index, held_out):
+        self.features = features
+        rows = torch.cat([index, held_out])
+        self.position = torch.full((int(rows.max()) + 1,), -1)
+        self.position[rows] = torch.arange(len(rows))
+        n_candidates = min(len(index), MAX_CANDIDATES)
+        two = features.shape[1] > 1
+        self.near = nearest_rows(features[:, 0], n_candidates) if two else None
 
     def __call__(self, index, x_1, generator):
         at = self.position[index].to(self.features.device)

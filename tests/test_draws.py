@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from skflowfm import FlowFMTransformer, _training
-from skflowfm._budget import Budget
+from skflowfm._budget import Budget, Plan
 from skflowfm._draws import (
     MIN_POOL,
     VISITS_PER_ROW,
@@ -19,9 +19,16 @@ from skflowfm._draws import (
     hold_out,
     ignore,
     pool,
+    prepare,
     private_generator,
 )
-from skflowfm._positives import CACHE_ROWS, CachedViews, LiveViews, nearest_rows
+from skflowfm._positives import (
+    CACHE_ROWS,
+    CachedViews,
+    LiveViews,
+    nearest_rows,
+    prepared,
+)
 from skflowfm._validation import Rows
 from skflowfm.nets import PrincipalComponents
 from skflowfm.nets.views import window_view
@@ -38,13 +45,14 @@ def model(rows):
     return FlowFMTransformer(8, max_steps=0, random_state=0).fit(rows.array).module_
 
 
-def cached(model, rows, view=window_view, two=True, index=None, budget=None, seed=0):
-    index = torch.arange(len(rows)) if index is None else index
-    budget = budget or Budget(10, None, 8)
-    generator = private_generator(seed)
-    return CachedViews(
-        model, rows, view, two, index, index[:0], generator, budget, ignore
-    )
+def cached(model, rows, view=window_view, held_out=(), budget=None, alignment=1.0):
+    """Return the views that a training would be given."""
+    held_out = torch.tensor(held_out, dtype=torch.long)
+    index = torch.arange(len(rows))
+    index = index[~torch.isin(index, held_out)]
+    plan = Plan(budget or Budget(10, None, 8), 0, alignment=alignment)
+    draw, index, held_out = prepare(model, rows, index, held_out, view, 0.1, plan)
+    return draw.views, index, held_out
 
 
 @pytest.mark.parametrize(
@@ -94,7 +102,7 @@ def test_more_than_half_of_the_rows_are_held_out_where_that_is_asked(seed):
 
 def test_cached_views_are_features_of_views_of_that_row(model, rows):
     """Row i of the result comes from row i of the data, whatever is asked for."""
-    doubled = cached(model, rows, view=lambda x, generator: 2 * x)
+    doubled, *_ = cached(model, rows, view=lambda x, generator: 2 * x)
     index = torch.tensor([130, 3, 64, 3])
     features, first, _ = doubled(index, None, private_generator(1))
     x = model.standardise(rows[index])
@@ -103,7 +111,7 @@ def test_cached_views_are_features_of_views_of_that_row(model, rows):
 
 
 def test_second_views_are_of_one_of_the_near_rows_equally_often(model, rows):
-    views = cached(model, rows)
+    views, *_ = cached(model, rows)
     index = torch.arange(len(rows)).repeat(50)
     _, _, other = views(index, None, private_generator(1))
     near = views.features[views.near[index], 2]
@@ -115,7 +123,7 @@ def test_second_views_are_of_one_of_the_near_rows_equally_often(model, rows):
 
 def test_neighbours_are_sought_among_a_bounded_number_of_rows(model, rows, monkeypatch):
     monkeypatch.setattr("skflowfm._positives.MAX_CANDIDATES", 40)
-    views = cached(model, rows)
+    views, *_ = cached(model, rows)
     assert len(views.near) == len(rows)
     assert views.near.max() < 40
 
@@ -147,27 +155,25 @@ def test_few_rows_have_fewer_neighbours(n_train):
 
 def test_two_views_of_a_row_differ(model, rows):
     index = torch.arange(len(rows))
-    features, first, other = cached(model, rows)(index, None, private_generator(1))
+    views, *_ = cached(model, rows)
+    features, first, other = views(index, None, private_generator(1))
     for a, b in ((features, first), (features, other), (first, other)):
         assert not torch.isclose(a, b).all(dim=1).any()
-    assert len(cached(model, rows, two=False)(index, None, None)) == 1
+    views, *_ = cached(model, rows, alignment=0.0)
+    assert len(views(index, None, None)) == 1
 
 
 def test_held_out_rows_are_prepared_after_the_others(model, rows):
-    order = torch.randperm(len(rows), generator=private_generator(2))
-    index, held_out = order[:100], order[100:]
-    generator, budget = private_generator(0), Budget(10, None, 8)
-    views = CachedViews(
-        model, rows, window_view, True, index, held_out, generator, budget, ignore
-    )
-    assert torch.equal(views.index, index)
-    assert torch.equal(views.held_out, held_out)
+    wanted = list(range(0, len(rows), 3))
+    views, index, held_out = cached(model, rows, held_out=wanted)
+    assert held_out.tolist() == wanted
+    assert len(index) + len(held_out) == len(views.near) == len(rows)
     assert views.near.max() < len(index)
 
 
 def test_without_views_the_row_itself_is_seen(model, rows):
     index = torch.tensor([5, 70])
-    views = cached(model, rows, view=None)
+    views, *_ = cached(model, rows, view=None)
     features, first, _ = views(index, None, private_generator(1))
     expected = model.stem(model.standardise(rows[index]))
     torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-3)
@@ -177,9 +183,8 @@ def test_without_views_the_row_itself_is_seen(model, rows):
 
 def test_preparation_ends_with_its_share_of_the_time(model, rows):
     late = Budget(None, 1e-6, 8)
-    views = cached(model, rows, budget=late)
-    assert len(views.index) == CACHE_ROWS
-    assert len(cached(model, rows).index) == len(rows)
+    assert len(cached(model, rows, budget=late)[1]) == CACHE_ROWS
+    assert len(cached(model, rows)[1]) == len(rows)
 
 
 def test_time_left_after_preparation_is_what_the_rate_falls_over():
@@ -214,28 +219,27 @@ def test_principal_components_of_equal_rows_are_zero():
     )
 
 
-def views_of_numbers(index, held_out, seconds=0.0):
-    """Return cached views of 300 rows, each of which is its own number."""
-    model = SimpleNamespace(standardise=nn.Identity(), stem=nn.Identity())
+def prepared_numbers(index, held_out, seconds=0.0):
+    """Return what is prepared of rows that are their own numbers, and of which rows."""
     budget = SimpleNamespace(max_time=1.0, seconds=seconds)
-    numbers = Rows(np.arange(300, dtype=np.float32)[:, None])
-    generator = private_generator(0)
-    return CachedViews(
-        model, numbers, None, False, index, held_out, generator, budget, ignore
-    )
+
+    def itself(part):
+        return part[:, None, None].float()
+
+    return prepared(itself, index, held_out, (1,), budget, ignore)
 
 
 def test_cached_features_are_those_of_the_rows_asked_for():
     order = torch.randperm(300, generator=private_generator(0))
-    views, some = views_of_numbers(order[:200], order[200:]), order[::7]
+    views, some = CachedViews(*prepared_numbers(order[:200], order[200:])), order[::7]
     features = views(some, None, private_generator(0))[0]
     assert torch.equal(features[:, 0], some.float())
 
 
 @pytest.mark.parametrize(("seconds", "n_prepared"), [(0.3, 300), (0.5, 64)])
 def test_preparation_ends_after_two_fifths_of_the_time(seconds, n_prepared):
-    views = views_of_numbers(torch.arange(300), torch.arange(0), seconds)
-    assert len(views.index) == n_prepared
+    _, index, _ = prepared_numbers(torch.arange(300), torch.arange(0), seconds)
+    assert len(index) == n_prepared
 
 
 def test_two_views_are_two_draws():
@@ -289,17 +293,15 @@ def test_where_time_is_short_a_share_of_either_is_prepared(
 ):
     order = torch.randperm(300, generator=private_generator(0))
     index, held_out = order[n_held_out:], order[:n_held_out]
-    views = views_of_numbers(index, held_out, seconds)
-    assert len(views.index) >= n_trained
-    assert len(views.held_out) >= n_watched
-    assert torch.equal(views.index, index[: len(views.index)])
-    assert torch.equal(views.held_out, held_out[: len(views.held_out)])
-    if len(views.held_out):
-        share = len(views.held_out) / len(views.index)
+    features, trained, watched = prepared_numbers(index, held_out, seconds)
+    assert len(trained) >= n_trained
+    assert len(watched) >= n_watched
+    assert torch.equal(trained, index[: len(trained)])
+    assert torch.equal(watched, held_out[: len(watched)])
+    if len(watched):
+        share = len(watched) / len(trained)
         assert share == pytest.approx(n_held_out / (300 - n_held_out), rel=0.1)
-    prepared = torch.cat([views.held_out[::9], views.index[::5]])
-    features = views(prepared, None, private_generator(0))[0]
-    assert torch.equal(features[:, 0], prepared.float())
+    assert torch.equal(features.flatten(), torch.cat([trained, watched]).float())
 
 
 def test_a_table_s_held_out_rows_cost_no_more_than_its_training(monkeypatch):
