@@ -89,10 +89,15 @@ def dispersive(z_a, z_b, temperature=0.5):
 class Residual(FeatureEncoder):
     """All of z starts as the components; training adds a residual that starts at 0."""
 
-    def __init__(self, n_features, n_components, width=512, continues=True):
-        super().__init__(n_features, n_components, width, continues=True)
+    def __init__(self, n_features, n_components, width=512):
+        super().__init__(n_features, n_components, width)
         self.n_fixed, self.n_learned = 0, n_components
         self.net[-1] = ZeroLinear(width, n_components)
+
+    def forward(self, features):
+        start = features[:, : self.n_learned]
+        missing = self.n_learned - start.shape[1]
+        return F.pad(start, (0, missing)) + super().forward(features)
 
 
 class LastStage(ConvEncoder):

@@ -14,8 +14,8 @@ from ._sizes import summary_rows
 from .nets import (
     FeatureEncoder,
     JointModel,
-    PrincipalComponents,
     Stem,
+    TableStem,
     VectorVelocityField,
     WindowVelocityField,
 )
@@ -24,7 +24,7 @@ from .nets.encoder import LEARNED_SHARE
 from .nets.joint import Projector
 from .nets.layers import initialise
 
-DEFAULT_COMPONENTS = 256
+DEFAULT_COMPONENTS, CURVED_COMPONENTS = 256, 64
 
 
 def check_parameters(estimator):
@@ -62,22 +62,30 @@ def check_n_components(estimator, row_shape):
     n_components, most = estimator.n_components, most_components(row_shape)
     if estimator.encoder is None and n_components is not None and n_components > most:
         raise ValueError(
-            f"n_components must be at most {most} for a row of shape {row_shape} (its "
-            f"{math.prod(row_shape)} values and a third more), got "
+            f"n_components must be at most {most} for a row of shape {row_shape}, got "
             f"n_components={n_components}. Lower it, or leave it at None."
         )
 
 
+def and_a_third(n: int) -> int:
+    """Return how many components there are with ``n`` fixed ones, rounded up."""
+    return n + -(-n // (LEARNED_SHARE - 1))
+
+
 def most_components(row_shape) -> int:
-    """Return the values of a row and a third more: a quarter of z is learned."""
-    n_values = math.prod(row_shape)
-    return n_values + -(-n_values // (LEARNED_SHARE - 1))
+    """Return the values of a row, of a table at least 256, and a third more."""
+    least = DEFAULT_COMPONENTS if len(row_shape) == 1 else 0
+    return and_a_third(max(math.prod(row_shape), least))
 
 
-def table_stem(some) -> PrincipalComponents:
-    """Return the stem of a table, to be fitted."""
-    n_features = some.shape[1]
-    return PrincipalComponents(n_features, min(n_features, DEFAULT_COMPONENTS))
+def default_components(row_shape) -> int:
+    """Return the values of a row and a third more, of a table and 64, at most 256.
+
+    A window says no more than its values do; what is curved in a table's columns takes
+    components of its own.
+    """
+    curved = CURVED_COMPONENTS if len(row_shape) == 1 else 0
+    return min(DEFAULT_COMPONENTS, and_a_third(math.prod(row_shape)) + curved)
 
 
 def build_model(estimator, rows, some, generator):
@@ -97,7 +105,9 @@ def build_model(estimator, rows, some, generator):
     standardise = Standardise(*rows.moments())
     some = standardise(some)
     coordinates = (
-        WindowCoordinates(*rows.row_shape) if rows.is_windows else TableCoordinates()
+        WindowCoordinates(*rows.row_shape)
+        if rows.is_windows
+        else TableCoordinates(*rows.row_shape)
     )
     coordinates.fit(some)
     n_components = estimator.n_components
@@ -106,23 +116,23 @@ def build_model(estimator, rows, some, generator):
         encoder = place(encoder, "cpu")
         n_components = try_encoder(encoder, some, n_components)
     elif n_components is None:
-        n_components = min(DEFAULT_COMPONENTS, most_components(rows.row_shape))
+        n_components = default_components(rows.row_shape)
     if encoder is None:
-        stem = Stem(*rows.row_shape) if rows.is_windows else table_stem(some)
+        stem = Stem(*rows.row_shape) if rows.is_windows else TableStem(*rows.row_shape)
         how = (generator, standardise) if rows.is_windows else (generator,)
         stem.fit(some, *how)
-        kind = partial(FeatureEncoder, continues=not rows.is_windows)
-        encoder = on_meta(kind, generator, stem.n_features, n_components)
+        encoder = on_meta(FeatureEncoder, generator, stem.n_features, n_components)
+    n_learned = getattr(encoder, "n_learned", n_components)
     velocity_field = copy.deepcopy(estimator.velocity_field)
     if velocity_field is not None:
         place(velocity_field, "cpu")
     else:
-        kind = VectorVelocityField
-        if rows.is_windows:
-            whole = None if estimator.encoder is None else n_components
-            kind = partial(WindowVelocityField, n_seen=whole)
+        seen = n_components if estimator.encoder is not None else None
+        kind = partial(WindowVelocityField, n_seen=seen)
+        if not rows.is_windows:
+            seen = seen or max(n_learned, *rows.row_shape)
+            kind = partial(VectorVelocityField, n_seen=seen)
         velocity_field = on_meta(kind, generator, *rows.row_shape, n_components)
-    n_learned = getattr(encoder, "n_learned", n_components)
     projector = on_meta(Projector, generator, n_learned)
     model = JointModel(
         standardise,

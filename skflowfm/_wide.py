@@ -13,7 +13,7 @@ from sklearn.linear_model import RidgeClassifierCV
 
 from ._finetuning import LogisticHead, with_weights
 from ._generation import LEAST_ROWS, device_of, filled, filled_up, transform_block
-from .nets import Stem
+from .nets.blocks import BlockStem
 
 MOST_ROWS = 2000
 ALPHAS = np.logspace(-5, 2, 15)
@@ -69,7 +69,7 @@ def widened(head, model, rows, labelled, seed: int):
     """
     codes = labelled.target.numpy()
     lonely = len(codes) <= head.out_features  # nothing to choose a penalty with
-    if lonely or not isinstance(model.stem, Stem):
+    if lonely or not isinstance(model.stem, BlockStem):
         return head
     some = some_of_each(codes, MOST_ROWS, seed)
     device, wide = device_of(model), []
@@ -78,9 +78,7 @@ def widened(head, model, rows, labelled, seed: int):
             block = rows[part].to(device)
             wide.append(model.stem.wide(model.standardise(block)).cpu())
     wide = torch.cat(wide).double().numpy()
-    expected = np.concatenate(
-        [np.full(block.n_features, 1 / block.n_features) for block in model.stem.blocks]
-    )
+    expected = model.stem.deviation().square().cpu().double().numpy()
     scale = separation(wide, codes[some], expected)
     size = np.sqrt((scale**2 * wide.var(axis=0)).sum())
     scale /= max(size, 1.0)  # below, rows are all but the same

@@ -49,7 +49,7 @@ def y(X):
 
 @pytest.fixture(scope="module")
 def sampler(X, y):
-    transformer = FlowFMTransformer(4, max_steps=400, random_state=0)
+    transformer = FlowFMTransformer(max_steps=400, random_state=0)
     return FlowFMSampler(transformer, random_state=0).fit(X, y)
 
 

@@ -48,7 +48,7 @@ def test_rows_without_labels_show_how_far_a_class_reaches():
     edge = np.concatenate(
         [np.argsort(X[:300, 0])[:8], 300 + np.argsort(X[300:, 0])[:8]]
     )
-    transformer = FlowFMTransformer(2, max_steps=400, random_state=0).fit(X)
+    transformer = FlowFMTransformer(max_steps=400, random_state=0).fit(X)
     sampler = sampler_on(transformer, quality=8).fit(X[edge], y[edge])
     narrow = sampler.sample(y=np.repeat([0, 1], 200))
     sampler.fit_condition(X[edge], y[edge], X_unlabelled=X)
@@ -173,8 +173,9 @@ def test_a_lonely_row_varies_as_much_as_the_encoders_noise():
     transformer = FlowFMTransformer(3, max_steps=1, random_state=0).fit(X)
     module = transformer.module_
     with torch.inference_mode():
-        raw = module.encode(module.standardise(torch.from_numpy(X))).numpy()
+        x = module.standardise(torch.from_numpy(X))
+        raw = module.encode(module.stem(x)).numpy()
     unit = np.ptp(transformer.transform(X)[:, 0]) / np.ptp(PCA(1).fit_transform(raw))
     sampler = sampler_on(transformer).fit(X[:1], ["a"])
     z = sampler._density.draw(torch.zeros(2000, dtype=torch.long), seed=0)
-    np.testing.assert_allclose(z.std(dim=0), Z_NOISE * unit, rtol=0.1)
+    np.testing.assert_allclose(z.std(dim=0), Z_NOISE * unit, rtol=0.15)

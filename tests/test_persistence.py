@@ -613,7 +613,7 @@ def test_frames_come_back(name):
 MODULES = [
     lambda: ConvEncoder(2, 5, widths=(4,), kernel_size=7),
     lambda: FeatureEncoder(9, 12, width=7),
-    lambda: FeatureEncoder(9, 12, width=7, continues=True),
+    lambda: FeatureEncoder(9, 12, width=7),
     lambda: PrincipalComponents(5, 3),
     lambda: Stem(2, 33, n_features=7),
     lambda: Stem(11, 1),

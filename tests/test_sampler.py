@@ -292,7 +292,8 @@ def test_resampled_rows_know_where_they_come_from(data, transformer):
 @pytest.mark.parametrize("bounds", [(0.7, 0.8), (0.1, 1 / 3), (-1 / 3, 0.7)])
 def test_rows_in_float64_are_within_bounds_to_the_bit(bounds):
     low, high = bounds
-    X = np.random.default_rng(0).uniform(low, high, size=(60, 3))
+    beyond = 0.3 * (high - low)
+    X = np.random.default_rng(0).uniform(low - beyond, high + beyond, size=(60, 3))
     sampler = FlowFMSampler(
         FlowFMTransformer(2, max_steps=1), quality=1, bounds=bounds, random_state=0
     )

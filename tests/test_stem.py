@@ -310,20 +310,6 @@ def test_more_components_than_features_are_learned():
     assert (encoder.n_fixed, encoder.n_learned) == (4, 36)
 
 
-@pytest.mark.uses_global_rng
-@pytest.mark.parametrize("n_components", [8, 20, 27])
-def test_an_encoder_that_continues_starts_as_the_leading_components(n_components):
-    encoder = FeatureEncoder(20, n_components, continues=True)
-    initialise(encoder, torch.Generator().manual_seed(0))
-    features = normal(30, 20)
-    h = encoder(features).roll(-encoder.n_learned, dims=1)  # the learned part last
-    kept = min(n_components, 20)
-    assert torch.equal(h[:, :kept], features[:, :kept])
-    assert (h[:, kept:] == 0).all()
-    (h * normal(30, n_components, seed=1)).sum().backward()
-    assert encoder.net[-1].weight.grad.abs().sum() > 0
-
-
 def test_training_leaves_the_stem_as_it_is():
     X = normal(80, 2, 30).numpy()
     start = FlowFMTransformer(16, max_steps=0, random_state=0).fit(X).module_

@@ -9,6 +9,7 @@ from .components import PrincipalComponents
 from .encoder import ConvEncoder, FeatureEncoder
 from .joint import JointModel
 from .stem import Stem
+from .table import TableStem
 from .velocity_field import VectorVelocityField, WindowVelocityField
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "JointModel",
     "PrincipalComponents",
     "Stem",
+    "TableStem",
     "VectorVelocityField",
     "WindowVelocityField",
 ]

@@ -16,12 +16,16 @@ gets the window under one global scale per channel, in which gravity and amplitu
 (that is, posture and intensity) are intact.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
 FLOOR = 1e-3
 FARTHEST = 1e6
 LEVEL_SHARE = 0.1
+N_SCORES, LARGEST_SCORE = 33, 3.0
+NARROWEST, FARTHEST_SCORE = 1e-5, 20
 
 
 def mirrored_spectrum(x: Tensor) -> Tensor:
@@ -103,22 +107,68 @@ class Standardise(nn.Module):
 
 
 class TableCoordinates(nn.Module):
-    """Coordinates of table rows: the standardised features themselves."""
+    r"""Coordinates of table rows: normal scores, column by column.
+
+    .. math:: u = \Phi^{-1}(F(x)),
+
+    with F the share of training rows below, linear between 33 quantiles and on beyond
+    them. So each column is standard normal as the source is, however long its tail;
+    what is left to learn is how columns depend on each other. A value that many rows
+    share takes the middle of their scores, and all of these lead back to it.
+
+    **Shape.** Rows and coordinates (n, n_columns).
+
+    Parameters
+    ----------
+    n_columns : int
+        Columns of the table.
+    """
 
     weight = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-    def inverse(self, coordinates: Tensor) -> Tensor:
-        """Return the rows themselves."""
-        return coordinates
+    def __init__(self, n_columns: int):
+        super().__init__()
+        score = torch.linspace(-LARGEST_SCORE, LARGEST_SCORE, N_SCORES)
+        self.register_buffer("score", score)
+        self.register_buffer("value", score[:, None].repeat(1, n_columns))
 
     def fit(self, x: Tensor) -> None:
-        """Nothing to learn."""
+        """Learn the quantiles of standardised rows."""
+        self.value.copy_(self.quantiles(x))
 
     def refit(self, x: Tensor, which: Tensor) -> None:
-        """Nothing to learn."""
+        """Learn anew the quantiles of some columns."""
+        new = self.quantiles(x).to(self.value.device)
+        self.value.copy_(torch.where(which.to(new.device), new, self.value))
+
+    def quantiles(self, x: Tensor) -> Tensor:
+        """Return the value of each score in each column."""
+        ordered = x.sort(dim=0).values
+        at = torch.special.ndtr(self.score.cpu().double()) * len(x) - 0.5
+        at = at.clamp(0, len(x) - 1)
+        low = at.floor().long()
+        high = (low + 1).clamp_max(len(x) - 1)
+        return torch.lerp(ordered[low], ordered[high], (at - low).float()[:, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        step = self.score[1] - self.score[0]
+        out = self.score[0].expand_as(x)
+        for low, high in itertools.pairwise(self.value):
+            width = high - low
+            tied = width < NARROWEST
+            start = torch.where(tied, (low + high - NARROWEST) / 2, low)
+            out = out + step * ((x - start) / width.clamp_min(NARROWEST)).clamp(0, 1)
+        first, last = (w.clamp_min(NARROWEST) for w in self.value.diff(dim=0)[[0, -1]])
+        below = ((x - self.value[0]) / first).clamp(-FARTHEST_SCORE, 0)
+        beyond = ((x - self.value[-1]) / last).clamp(0, FARTHEST_SCORE)
+        return out + step * (below + beyond)
+
+    def inverse(self, coordinates: Tensor) -> Tensor:
+        """Return the rows; a value that was shared comes exactly."""
+        share = (coordinates - self.score[0]) / (self.score[1] - self.score[0])
+        k = share.floor().clamp(0, N_SCORES - 2)
+        low, high = (self.value.gather(0, (k + i).long()) for i in (0, 1))
+        return torch.lerp(low, high, share - k)
 
 
 class WindowCoordinates(nn.Module):

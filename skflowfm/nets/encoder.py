@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import ChannelNorm, ZeroLinear, bounded
+from .layers import ChannelNorm, bounded
 
 LEARNED_SHARE = 4
 
@@ -90,10 +90,8 @@ class FeatureEncoder(nn.Module):
     .. math:: h = (g(f),\; f_{1 \dots d - m}),\ m = \max(\lceil d / 4 \rceil, d - k),
 
     with f the k components of a fitted stem (:class:`~skflowfm.nets.Stem` for windows,
-    :class:`~skflowfm.nets.PrincipalComponents` for tables) and g a network of two
-    layers, its output bounded. Training can add to what the stem knows but not lose it.
-    With ``continues`` the learned part is :math:`f_{d - m + 1 \dots d} + g(f)` with g
-    starting at zero: h starts as the first d components.
+    :class:`~skflowfm.nets.TableStem` for tables) and g a network of two layers, its
+    output bounded. Training can add to what the stem knows but not lose it.
 
     **Shape.** Input (n, n_features); output (n, n_components).
 
@@ -105,32 +103,17 @@ class FeatureEncoder(nn.Module):
         Size of the representation.
     width : int, default=512
         Hidden units of g.
-    continues : bool, default=False
-        Whether the learned part starts as the next components. That suits a table's
-        columns, each of which matters; of a window's stem they are mostly noise.
     """
 
-    def __init__(
-        self,
-        n_features: int,
-        n_components: int,
-        width: int = 512,
-        continues: bool = False,
-    ):
+    def __init__(self, n_features: int, n_components: int, width: int = 512):
         super().__init__()
-        self.continues = continues
         self.n_learned = -(-n_components // LEARNED_SHARE)
         self.n_fixed = min(n_components - self.n_learned, n_features)
         self.n_learned = n_components - self.n_fixed
-        last = ZeroLinear if continues else nn.Linear
         self.net = nn.Sequential(
-            nn.Linear(n_features, width), nn.GELU(), last(width, self.n_learned)
+            nn.Linear(n_features, width), nn.GELU(), nn.Linear(width, self.n_learned)
         )
 
     def forward(self, features: Tensor) -> Tensor:
         learned = bounded(self.net(features))
-        if self.continues:
-            following = features[:, self.n_fixed :][:, : self.n_learned]
-            missing = self.n_learned - following.shape[1]
-            learned = learned + F.pad(following, (0, missing))
         return torch.cat([learned, features[:, : self.n_fixed]], dim=1)

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .blocks import MARGIN
+
 LENGTH = 9
 KERNELS_PER_GROUP = 8
 N_GROUPS = 48
 MAX_GROUPS = 24
 MAX_CHANNELS = 9
-MARGIN = 1e-4
 MAX_OUTPUTS = 512
 GOLDEN_RATIO = (math.sqrt(5) + 1) / 2
 

@@ -1,10 +1,9 @@
 r"""A broad, frozen stem: thousands of simple features of a window, and their PCA.
 
 Random convolutions describe a window astonishingly well without any training. What
-they lack is size and geometry: there are too many of them, and they are noisy one by
-one. The stem adds the squared magnitude to several channels, computes three blocks of
-features, standardises each feature, gives each block the same variance, and keeps the
-leading principal components of the whole, *unwhitened*. The encoder stands on these.
+they lack is geometry, which :class:`~skflowfm.nets.blocks.BlockStem` gives them. The
+stem adds the squared magnitude to several channels and computes three blocks of
+features. The encoder stands on their leading principal components.
 
 * ``KernelBlock``: proportions of positive values of zero-sum kernels at many
   dilations, as in MiniRocket.
@@ -22,8 +21,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .components import PrincipalComponents
-from .kernels import MARGIN, MAX_CHANNELS, CompetitionBlock, KernelBlock
+from .blocks import BlockStem
+from .kernels import MAX_CHANNELS, CompetitionBlock, KernelBlock
 
 BLOCK_VALUES = 10_000
 CUDA_BLOCK_VALUES = 300_000
@@ -214,22 +213,21 @@ def n_signals(n_channels: int) -> int:
     return n_channels + (n_channels > 1)
 
 
-class Stem(nn.Module):
+class Stem(BlockStem):
     """The three blocks, standardised and rotated to principal components.
 
     They see the channels and, where there are several, as one more the squared
     magnitude.
 
     **Shape.** Input: standardised windows (n, n_channels, n_timesteps); output
-    (n, n_features). On the fitted rows the components come in order of variance, and
-    all together have a mean square of 1.
+    (n, n_features), see :class:`~skflowfm.nets.blocks.BlockStem`.
 
     Parameters
     ----------
     n_channels, n_timesteps : int
         Shape of a window.
     n_features : int, default=256
-        Principal components kept. Beyond the rank of the fitted rows they are 0.
+        Principal components kept.
     n_reference : int, default=None
         Time steps of the windows that it is fitted on, for one that reads windows of
         another length; None is ``n_timesteps``. See
@@ -237,7 +235,6 @@ class Stem(nn.Module):
     """
 
     BLOCKS = KernelBlock, CompetitionBlock, StatisticsBlock
-    CLIP = 10.0
 
     def __init__(
         self,
@@ -246,19 +243,12 @@ class Stem(nn.Module):
         n_features: int = 256,
         n_reference: int | None = None,
     ):
-        super().__init__()
+        shape = n_signals(n_channels), n_timesteps
+        blocks = [block(*shape, n_reference=n_reference) for block in self.BLOCKS]
+        super().__init__(blocks, n_features)
         self.row_shape = n_channels, n_timesteps
         self.n_reference = n_reference or n_timesteps
-        self.n_features = n_features
         self.magnitude = SquaredMagnitude(n_channels) if n_channels > 1 else None
-        self.blocks = nn.ModuleList(
-            block(n_signals(n_channels), n_timesteps, n_reference=n_reference)
-            for block in self.BLOCKS
-        )
-        n_wide = sum(block.n_features for block in self.blocks)
-        self.register_buffer("mean", torch.zeros(n_wide))
-        self.register_buffer("scale", torch.ones(n_wide))
-        self.components = PrincipalComponents(n_wide, n_features)
 
     def signals(self, x: Tensor) -> Tensor:
         """Return channels and squared magnitude, (n, n_signals, n_timesteps)."""
@@ -275,15 +265,6 @@ class Stem(nn.Module):
         return torch.cat(
             [torch.cat([block(p) for block in self.blocks], dim=1) for p in parts]
         )
-
-    def standardised(self, wide: Tensor) -> Tensor:
-        """Return centred features, scaled so that each block has variance 1."""
-        share = [
-            wide.new_full((block.n_features,), block.n_features**-0.5)
-            for block in self.blocks
-        ]
-        unit = (wide - self.mean) / self.scale
-        return unit.clamp_(-self.CLIP, self.CLIP) * torch.cat(share)
 
     @torch.no_grad()
     def fit(self, x: Tensor, generator: torch.Generator, standardise=None) -> None:
@@ -303,16 +284,4 @@ class Stem(nn.Module):
         signals = self.signals(x)
         for block in self.blocks:
             block.fit(signals, generator)
-        wide = self.blocks_of(x)
-        self.mean.copy_(wide.mean(dim=0))
-        deviation = wide.std(dim=0, correction=0)
-        constant = deviation <= MARGIN * (1 + self.mean.abs())
-        self.scale.copy_(deviation.masked_fill(constant, float("inf")))
-        self.components.fit(self.standardised(wide))
-
-    def wide(self, x: Tensor) -> Tensor:
-        """Return the standardised features of all blocks, (n, n_wide)."""
-        return self.standardised(self.blocks_of(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.components(self.wide(x))
+        self.fit_components(self.blocks_of(x))

@@ -43,14 +43,24 @@ class VectorVelocityField(nn.Module):
         Sizes of the vector that flows and of the one that it depends on (0 for none).
     width, n_blocks : int, default=128, 3
         Hidden units and residual blocks.
+    n_seen : int, default=None
+        How many numbers of the condition it sees, from the first; None is all. With
+        fewer it has more to make up, and recites less.
     """
 
     def __init__(
-        self, n_features: int, n_condition: int, width: int = 128, n_blocks: int = 3
+        self,
+        n_features: int,
+        n_condition: int,
+        width: int = 128,
+        n_blocks: int = 3,
+        n_seen: int | None = None,
     ):
         super().__init__()
+        self.n_condition = n_condition
+        self.n_seen = n_condition if n_seen is None else min(n_seen, n_condition)
         self.time = TimeEmbedding(width)
-        self.condition = nn.Linear(n_condition, width) if n_condition else None
+        self.condition = nn.Linear(self.n_seen, width) if n_condition else None
         self.input = nn.Linear(n_features, width)
         self.blocks = nn.ModuleList(MlpBlock(width) for _ in range(n_blocks))
         self.output = ZeroLinear(width, n_features)
@@ -59,7 +69,7 @@ class VectorVelocityField(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, z: Tensor) -> Tensor:
         condition = self.time(t)
         if self.condition is not None:
-            condition = condition + self.condition(z)
+            condition = condition + self.condition(z[:, : self.n_seen])
         h = self.input(x_t)
         for block in self.blocks:
             h = block(h, condition)

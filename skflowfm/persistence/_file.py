@@ -20,7 +20,8 @@ import safetensors.torch
 import torch
 
 FORMAT = "skflowfm"
-FORMAT_VERSION = 3  # 2: learned components of z come first; 3: constants are kept
+# 2: learned components of z come first; 3: constants are kept; 4: other tables
+FORMAT_VERSION = 4
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000  # as in safetensors
 METADATA = "__metadata__"

@@ -19,6 +19,7 @@ from ..nets import (
     JointModel,
     PrincipalComponents,
     Stem,
+    TableStem,
     VectorVelocityField,
     WindowVelocityField,
 )
@@ -71,7 +72,6 @@ def of_features(m: FeatureEncoder):
         "n_features": m.net[0].in_features,
         "n_components": m.n_fixed + m.n_learned,
         "width": m.net[0].out_features,
-        "continues": m.continues,
     }
 
 
@@ -90,7 +90,8 @@ def of_window_field(m: WindowVelocityField):
 def of_vector_field(m: VectorVelocityField):
     return {
         "n_features": m.input.in_features,
-        "n_condition": 0 if m.condition is None else m.condition.in_features,
+        "n_condition": m.n_condition,
+        "n_seen": m.n_seen,
         "width": m.input.out_features,
         "n_blocks": len(m.blocks),
     }
@@ -98,6 +99,10 @@ def of_vector_field(m: VectorVelocityField):
 
 def of_coordinates(m: WindowCoordinates):
     return {"n_channels": len(m.centre), "n_timesteps": len(m.weight) - 2}
+
+
+def of_table_coordinates(m: TableCoordinates):
+    return {"n_columns": m.value.shape[1]}
 
 
 def of_stem(m: Stem):
@@ -108,6 +113,10 @@ def of_stem(m: Stem):
         "n_features": m.n_features,
         "n_reference": m.n_reference,
     }
+
+
+def of_table_stem(m: TableStem):
+    return {"n_columns": m.blocks[0].n_features, "n_features": m.n_features}
 
 
 def of_components(m: PrincipalComponents):
@@ -167,7 +176,8 @@ KINDS = {
     "RepresentationFlow": Kind(RepresentationFlow, of_density),
     "Standardise": Kind(Standardise, of_scaling),
     "Stem": Kind(Stem, of_stem),
-    "TableCoordinates": Kind(TableCoordinates, attributes()),
+    "TableStem": Kind(TableStem, of_table_stem),
+    "TableCoordinates": Kind(TableCoordinates, of_table_coordinates),
     "VectorVelocityField": Kind(VectorVelocityField, of_vector_field),
     "WindowCoordinates": Kind(WindowCoordinates, of_coordinates),
     "WindowVelocityField": Kind(WindowVelocityField, of_window_field),
