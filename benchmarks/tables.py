@@ -3,8 +3,9 @@
 scikit-learn's own tables, stratified 5-fold. Each representation is fitted on the
 training rows without labels; then a plain logistic regression gets all labels of the
 fold or a tenth of them (five draws), and is judged on the rows left out by accuracy.
-"Forest" is a random forest on the columns. Made tables (`_made_tables.py`) have 500
-rows to learn from and 2,000 to be judged on.
+"Forest" is a random forest on the columns, "head" a FlowFMClassifier on the same model
+as "FlowFM". Made tables (`_made_tables.py`) have 500 rows to learn from and 2,000 to be
+judged on.
 
     python benchmarks/tables.py --seeds 0 1 2
 
@@ -24,12 +25,13 @@ from sklearn import datasets
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skflowfm import FlowFMTransformer
+from skflowfm import FlowFMClassifier, FlowFMTransformer
 
 TABLES = {
     "digits": datasets.load_digits,
@@ -37,7 +39,7 @@ TABLES = {
     "wine": datasets.load_wine,
     "iris": datasets.load_iris,
 }
-FOREST = "columns, forest"
+FOREST, HEAD = "columns, forest", "FlowFM, head"
 N_TRAIN, N_TEST = 500, 2000
 
 
@@ -52,6 +54,7 @@ def methods(n_columns, seed, max_steps):
         "scaled columns": StandardScaler(),
         FOREST: "passthrough",
         "FlowFM": ours(None, max_steps),
+        HEAD: "passthrough",
         "FlowFM untrained": ours(None, 0),
         "PCA half": make_pipeline(StandardScaler(), PCA(half, random_state=seed)),
         "FlowFM half": ours(half, max_steps),
@@ -75,6 +78,8 @@ def run_table(name, seed, label_draws, max_steps):
         for method, transformer in methods(X.shape[1], seed, max_steps).items():
             pipeline = make_pipeline(transformer).fit(X[train])
             Z, Z_test = pipeline.transform(X[train]), pipeline.transform(X[test])
+            if method == "FlowFM":
+                model = FrozenEstimator(pipeline[-1])
             for fraction in (1.0, 0.1):
                 accuracy = []
                 for draw in range(label_draws if fraction < 1 else 1):
@@ -82,6 +87,8 @@ def run_table(name, seed, label_draws, max_steps):
                     classifier = LogisticRegression(max_iter=1000)
                     if method == FOREST:
                         classifier = RandomForestClassifier(random_state=seed)
+                    elif method == HEAD:
+                        classifier = FlowFMClassifier(model, random_state=seed)
                     classifier.fit(Z[rows], y[train][rows])
                     accuracy.append(classifier.score(Z_test, y[test]))
                 yield {

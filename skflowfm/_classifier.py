@@ -151,13 +151,13 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
     stays near the frozen one, with many it takes what training found. Compare the two
     on people of your own: which is better depends on the data.
 
-    The encoder of windows stands on some thousands of fixed features, of which z keeps
-    the leading components. A ridge classifier on all of them [1]_ joins the head: the
+    The encoder stands on hundreds to thousands of fixed features, of which z keeps the
+    leading components. A ridge classifier on all of them [1]_ joins the head: the
     logits are a mean of both, in which its weight grows with the labelled rows. It is
     fitted on at most about 2,000 of these, on features scaled by how well they tell the
     classes apart, their F statistic. Its penalty is chosen by leaving one row out, and
-    it errs on other rows than the logistic regression does. Tables, and encoders of
-    your own, have z alone.
+    it errs on other rows than the logistic regression does. Encoders of your own have z
+    alone.
 
     Parameters
     ----------
@@ -198,7 +198,8 @@ class FlowFMClassifier(ClassifierMixin, FineTuned):
         The transformer, fine-tuned unless the strategy is "head". Its velocity field
         is that of pretraining: for generation use the transformer that you passed.
     head_ : nn.Linear
-        Logits from z or, for windows, from z and the features that it stands on.
+        Logits from z or, without an encoder of your own, from z and the features that
+        it stands on.
     n_labelled_ : int
         How many rows had a label.
     history_ : DataFrame

@@ -61,17 +61,17 @@ class FlowFMTransformer(
     Parameters
     ----------
     n_components : int, default=None
-        Size of the representation, at most four thirds of the number of values of a
-        row. None takes that, or 256 if less; with ``encoder``, what it returns. A
-        quarter of it, with half of the variance (less if few train), is learned, the
-        rest, 256 at most, are principal components of the features below; of an encoder
-        of your own all is learned. More keeps more detail and costs little time; with
-        few labels downstream, fewer is safer.
+        Size of the representation, at most four thirds of the number of values of a row
+        (of 256 in tables). None takes that, in tables 64 more than their columns ask
+        for, or 256 if less; with ``encoder``, what it returns. A quarter, with half of
+        the variance (less if few train), is learned, the rest are principal components
+        of the features below, 256 at most; of an encoder of your own all is learned.
+        More keeps more detail and costs little time; fewer is safer with few labels.
     encoder : nn.Module, default=None
         Maps standardised rows to (n, n_components); cloned with its weights, such as a
         :class:`~skflowfm.nets.ConvEncoder`; no dropout, no writing in place. None is a
         :class:`~skflowfm.nets.FeatureEncoder` on a fixed
-        :class:`~skflowfm.nets.Stem` (for tables, on principal components).
+        :class:`~skflowfm.nets.Stem`, or of tables :class:`~skflowfm.nets.TableStem`.
     velocity_field : nn.Module, default=None
         ``v(x_t, t, z)`` in flow coordinates (n, n_channels, n_timesteps + 2) or
         (n, n_features); cloned with its weights. None builds a
