@@ -48,7 +48,11 @@ def normal(split, seed):
     rng, drawn = np.random.default_rng(seed), []
     for label, n in split.counts.items():
         rows = split.X[split.y == label]
-        drawn.append(rng.multivariate_normal(rows.mean(axis=0), np.cov(rows.T), n))
+        drawn.append(
+            rng.multivariate_normal(
+                rows.mean(axis=0), np.cov(rows.T), n, check_valid="ignore"
+            )
+        )
     return np.concatenate(drawn), np.repeat(
         list(split.counts), list(split.counts.values())
     )

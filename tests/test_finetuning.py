@@ -129,9 +129,11 @@ def test_the_head_is_the_mean_of_logistic_regression_and_ridge(
     np.testing.assert_array_equal(model.predict(X), np.unique(y)[codes])
 
 
+@pytest.mark.uses_global_rng
 def test_without_a_stem_the_head_is_the_logistic_regression():
     X, y = load_wine(return_X_y=True)
-    transformer = FlowFMTransformer(8, max_steps=10, random_state=0).fit(X)
+    own = torch.nn.Linear(13, 8)
+    transformer = FlowFMTransformer(8, encoder=own, max_steps=10, random_state=0).fit(X)
     model = FlowFMClassifier(FrozenEstimator(transformer)).fit(X, y)
     Z = transformer.transform(X)
     known = LogisticRegression(max_iter=1000).fit(Z, y)

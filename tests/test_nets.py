@@ -266,7 +266,17 @@ def test_a_constant_column_stays_so_and_learns_when_it_wakes():
     before = coordinates.value.clone()
     coordinates.refit(new, torch.tensor([False, True]))
     assert torch.equal(coordinates.value[:, 0], before[:, 0])
-    assert torch.equal(coordinates.value[:, 1], table_coordinates(new).value[:, 1])
+    torch.testing.assert_close(coordinates(new)[:, 1], new[:, 1])
+
+
+def test_far_beyond_what_fit_saw_scores_still_rise():
+    coordinates = table_coordinates(normal(300, 1))
+    u = coordinates(torch.tensor([[3.0], [10.0], [1e2], [1e4], [1e6]]))[:, 0]
+    assert (u.diff() > 0.1).all()
+    assert u[-1] < 10
+    torch.testing.assert_close(
+        coordinates(torch.full((1, 1), -1e6)), -u[-1:, None], rtol=0.1, atol=0
+    )
 
 
 # ------------------------------------------------------------------ PrincipalAxes

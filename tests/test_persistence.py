@@ -675,7 +675,7 @@ def test_a_description_without_a_model(windows, path):
     windows.save(path)
     about = describe(path)
     assert about["class"] == "FlowFMTransformer"
-    assert about["format_version"] == 3
+    assert about["format_version"] == 4
     assert about["input"] == {"kind": "windows", "n_channels": 3, "n_timesteps": 32}
     assert about["parameters"] == windows.get_params()
     training = about["training"]
@@ -870,12 +870,12 @@ def test_cut_off_files(saved):
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [(b"4", r"format version 4.*Update skflowfm"), (b"1", r"version 1.*older.*again")],
+    [(b"5", r"format version 5.*Update skflowfm"), (b"1", r"version 1.*older.*again")],
 )
 def test_another_format_is_named(saved, other, message):
     content = saved.read_bytes()
     changed = content.replace(
-        b'"format_version":"3"', b'"format_version":"' + other + b'"'
+        b'"format_version":"4"', b'"format_version":"' + other + b'"'
     )
     assert changed != content
     saved.write_bytes(changed)

@@ -165,7 +165,7 @@ def test_rows_that_z_determines_are_not_copied():
     sampler = FlowFMSampler(FlowFMTransformer(max_steps=200), random_state=0)
     drawn = sampler.fit(train).sample(240)
     copies = nearest_neighbour_copy(train, drawn, holdout, random_state=0)
-    assert copies.value < 0.72
+    assert copies.value < 0.8
     spread = np.trace(np.cov(drawn.T)) / np.trace(np.cov(train.T))
     assert 0.7 < spread < 1.2
 

@@ -97,7 +97,7 @@ def test_inverse_transform_draws_near_the_representation(data, fitted):
 def test_a_table_is_described_well_enough_to_be_drawn_again():
     X = np.random.default_rng(0).normal(size=(400, 3)) * [1, 10, 100] + [0, 5, -50]
     fitted = FlowFMTransformer(
-        3, views=None, alignment=0, max_steps=500, random_state=0
+        views=None, alignment=0, max_steps=500, random_state=0
     ).fit(X)
     back = fitted.inverse_transform(fitted.transform(X))
     error = ((back - X) ** 2).mean(axis=0) / X.var(axis=0)

@@ -25,7 +25,7 @@ FLOOR = 1e-3
 FARTHEST = 1e6
 LEVEL_SHARE = 0.1
 N_SCORES, LARGEST_SCORE = 33, 3.0
-NARROWEST, FARTHEST_SCORE = 1e-5, 20
+NARROWEST, FAR_BEYOND = 1e-5, 20
 
 
 def mirrored_spectrum(x: Tensor) -> Tensor:
@@ -106,6 +106,11 @@ class Standardise(nn.Module):
         return awake
 
 
+def slowed(steps: Tensor) -> Tensor:
+    """Return steps beyond a range: from twenty on they grow like their logarithm."""
+    return steps.clamp_max(FAR_BEYOND) + (steps - FAR_BEYOND).clamp_min(0).log1p()
+
+
 class TableCoordinates(nn.Module):
     r"""Coordinates of table rows: normal scores, column by column.
 
@@ -137,9 +142,8 @@ class TableCoordinates(nn.Module):
         self.value.copy_(self.quantiles(x))
 
     def refit(self, x: Tensor, which: Tensor) -> None:
-        """Learn anew the quantiles of some columns."""
-        new = self.quantiles(x).to(self.value.device)
-        self.value.copy_(torch.where(which.to(new.device), new, self.value))
+        """Take some columns as they are: what woke late may vary in any way."""
+        self.value.copy_(torch.where(which, self.score[:, None], self.value))
 
     def quantiles(self, x: Tensor) -> Tensor:
         """Return the value of each score in each column."""
@@ -159,9 +163,9 @@ class TableCoordinates(nn.Module):
             start = torch.where(tied, (low + high - NARROWEST) / 2, low)
             out = out + step * ((x - start) / width.clamp_min(NARROWEST)).clamp(0, 1)
         first, last = (w.clamp_min(NARROWEST) for w in self.value.diff(dim=0)[[0, -1]])
-        below = ((x - self.value[0]) / first).clamp(-FARTHEST_SCORE, 0)
-        beyond = ((x - self.value[-1]) / last).clamp(0, FARTHEST_SCORE)
-        return out + step * (below + beyond)
+        below = ((self.value[0] - x) / first).clamp_min(0)
+        beyond = ((x - self.value[-1]) / last).clamp_min(0)
+        return out + step * (slowed(beyond) - slowed(below))
 
     def inverse(self, coordinates: Tensor) -> Tensor:
         """Return the rows; a value that was shared comes exactly."""
