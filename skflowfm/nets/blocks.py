@@ -15,6 +15,8 @@ class BlockStem(nn.Module):
     each block is given the same variance (times its ``emphasis`` squared), and the
     leading principal components of the whole are kept, *unwhitened*.
 
+    A stem adds ``blocks_of(x)``, the raw features of all blocks, (n, n_wide).
+
     **Shape.** Output (n, n_features). On the fitted rows the components come in order
     of variance, and all together have a mean square of 1; beyond the rank of those rows
     they are 0.
@@ -37,10 +39,6 @@ class BlockStem(nn.Module):
         self.register_buffer("mean", torch.zeros(n_wide))
         self.register_buffer("scale", torch.ones(n_wide))
         self.components = PrincipalComponents(n_wide, n_features)
-
-    def blocks_of(self, x: Tensor) -> Tensor:
-        """Return the raw features of all blocks, (n, n_wide)."""
-        raise NotImplementedError
 
     def deviation(self) -> Tensor:
         """Return the standard deviation that each feature is given, (n_wide,)."""
