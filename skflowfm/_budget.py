@@ -14,6 +14,7 @@ LEAST_BATCH, CUDA_LEAST_BATCH = 16, 64
 PASSES = 60
 MOST_STEPS = 1000
 WARM_UP_STEPS = 50
+FIELD_SHARE = 1.5
 
 
 def default_steps(n_rows: int, is_windows: bool) -> int:
@@ -52,19 +53,50 @@ class Budget:
     steps_before: int = 0
     n_steps: int = field(default=0, init=False)
     started: float = field(default_factory=time.perf_counter, init=False)
-    prepared: float = field(default=0.0, init=False)
+    begun: float | None = field(default=None, init=False)
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
+
+    def begin(self) -> None:
+        """Say that training begins; what came before was preparation."""
+        if self.begun is None:
+            self.begun = self.seconds
+
+    def keep_back(self) -> None:
+        """Begin with as much of the time as :meth:`go_on` leaves to the first part."""
+        self.begin()
+        if self.max_time:
+            left = max(self.max_time - self.begun, 0.0)
+            self.max_time = self.begun + left / FIELD_SHARE
+
+    def go_on(self, kept_steps: int, max_time: float | None) -> None:
+        """Return to an earlier step, and go on over half as much again.
+
+        Parameters
+        ----------
+        kept_steps : int
+            Where to return to.
+        max_time : float or None
+            The time of both parts.
+        """
+        done = min(self.spent(), 1.0) * kept_steps / self.n_steps / FIELD_SHARE
+        self.n_steps = kept_steps
+        if self.max_steps:
+            self.max_steps = round(FIELD_SHARE * self.max_steps)
+        self.max_time = max_time
+        if max_time:  # as if that share of the time had passed
+            now = self.seconds
+            self.begun = now - done / (1 - done) * max(max_time - now, 0.0)
 
     def spent(self) -> float:
         """Fraction of the budget that is used, 1 at its end; starts with training."""
         by_steps = self.n_steps / self.max_steps if self.max_steps else 0.0
         by_time = 0.0
         if self.max_time:
-            left = max(self.max_time - self.prepared, 1e-9)
-            by_time = (self.seconds - self.prepared) / left
+            begun = self.begun or 0.0
+            by_time = (self.seconds - begun) / max(self.max_time - begun, 1e-9)
         return max(by_steps, by_time)
 
     def rate(self) -> float:

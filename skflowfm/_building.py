@@ -25,6 +25,7 @@ from .nets.joint import Projector
 from .nets.layers import initialise
 
 DEFAULT_COMPONENTS, CURVED_COMPONENTS = 256, 64
+FIXED = 16  # leading components of a table that nothing learned takes the place of
 
 
 def check_parameters(estimator):
@@ -103,13 +104,13 @@ def build_model(estimator, rows, some, generator):
         Draws the initial weights.
     """
     standardise = Standardise(*rows.moments())
-    some = standardise(some)
-    coordinates = (
-        WindowCoordinates(*rows.row_shape)
-        if rows.is_windows
-        else TableCoordinates(*rows.row_shape)
-    )
-    coordinates.fit(some)
+    as_given, some = some, standardise(some)
+    if rows.is_windows:
+        coordinates = WindowCoordinates(*rows.row_shape)
+        coordinates.fit(some)
+    else:
+        coordinates = TableCoordinates(*rows.row_shape)
+        coordinates.fit(some, as_given)
     n_components = estimator.n_components
     stem, encoder = nn.Identity(), copy.deepcopy(estimator.encoder)
     if encoder is not None:
@@ -121,7 +122,8 @@ def build_model(estimator, rows, some, generator):
         stem = Stem(*rows.row_shape) if rows.is_windows else TableStem(*rows.row_shape)
         how = (generator, standardise) if rows.is_windows else (generator,)
         stem.fit(some, *how)
-        encoder = on_meta(FeatureEncoder, generator, stem.n_features, n_components)
+        kind = partial(FeatureEncoder, least_fixed=0 if rows.is_windows else FIXED)
+        encoder = on_meta(kind, generator, stem.n_features, n_components)
     n_learned = getattr(encoder, "n_learned", n_components)
     velocity_field = copy.deepcopy(estimator.velocity_field)
     if velocity_field is not None:
@@ -133,7 +135,7 @@ def build_model(estimator, rows, some, generator):
             seen = seen or max(n_learned, *rows.row_shape)
             kind = partial(VectorVelocityField, n_seen=seen)
         velocity_field = on_meta(kind, generator, *rows.row_shape, n_components)
-    projector = on_meta(Projector, generator, n_learned)
+    projector = on_meta(Projector, generator, max(n_learned, 1))
     model = JointModel(
         standardise,
         coordinates,

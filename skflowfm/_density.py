@@ -79,7 +79,7 @@ class RepresentationDensity:
         self.mean = z.mean(dim=0)
         self.scale = (z.var(dim=0, correction=0) + self.noise**2).sqrt()
         enough = max(FLOW_CLASS_SIZE, ROWS_PER_COMPONENT * z.shape[1])
-        large = torch.tensor([len(rows) >= enough for rows in self.rows])
+        large = torch.tensor([not wide and len(rows) >= enough for rows in self.rows])
         self.uses_flow = large
         self.flow = None
         if large.any():

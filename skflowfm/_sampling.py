@@ -14,7 +14,14 @@ from ._generation import (
     rows_at_a_time,
     score,
 )
-from ._imputation import check_known, complete, numbers_of, put_in, with_zeros
+from ._imputation import (
+    check_known,
+    complete,
+    numbers_of,
+    of_donors,
+    put_in,
+    with_zeros,
+)
 from ._resampling import as_container, check_new_counts, codes_of, labels_of, rows_like
 from ._standing import module_of
 from ._steps import check_quality, steps_of
@@ -173,7 +180,13 @@ class Sampling:
         check_rows(self, with_zeros(X, values), reset=False)
         known = check_known(values)
         values = self._columns.spread(values)
-        drawn = complete(module_of(self), values, seed, n_evaluations, first)
+        model, z = module_of(self), None
+        if values.ndim == 2:  # there z says so much that it has to be drawn too
+            steps = steps_of(n_evaluations, self.solver, self.stop_, None)
+            z = of_donors(
+                model, values, torch.cat(self._density.rows), seed, steps, first
+            )
+        drawn = complete(model, values, seed, n_evaluations, first, z)
         drawn = self._columns.rounded(self._finished(drawn))
         return put_in(X, drawn, known, self._columns)
 

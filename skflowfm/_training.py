@@ -27,7 +27,6 @@ from ._draws import (
 from .alignment import info_nce
 
 PATIENCE = 8
-FIELD_SHARE = 1.5
 
 
 class JointNet(NeuralNet):
@@ -161,7 +160,7 @@ def train(module: nn.Module, draw, index, held_out, plan) -> Training:
             "that block."
         )
     budget, device = plan.budget, plan.device
-    budget.prepared = budget.seconds
+    budget.begin()
     watched = stopping = None
     if len(held_out):
         held_out_generator = private_generator(plan.seed + 1, device)
@@ -226,6 +225,8 @@ def train_on(model, rows, index, held_out, view, z_noise, plan):
         The rows that were used.
     """
     report = report_views if plan.verbose else ignore
+    if not model.n_learned:
+        plan = plan._replace(alignment=0.0)
     draw, index, held_out = prepare(
         model, rows, index, held_out, view, z_noise, plan, report
     )
@@ -239,7 +240,8 @@ def train_jointly(model, draw, index, held_out, plan) -> Training:
     encoder that is right. The field's samples get better for much longer than its
     loss on new rows falls, and most of all while the learning rate falls to zero. So
     from that round the field goes on alone, on the rows that were held out too and with
-    z as it is, over a schedule of half as many steps again.
+    z as it is, over a schedule of half as many steps again, or in the last third of the
+    time.
 
     Parameters
     ----------
@@ -248,12 +250,12 @@ def train_jointly(model, draw, index, held_out, plan) -> Training:
     draw, index, held_out, plan
         See :func:`train`.
     """
-    training, budget = train(model, draw, index, held_out, plan), plan.budget
     if not len(held_out):
-        return training
-    budget.n_steps = training.kept_steps
-    if budget.max_steps:
-        budget.max_steps = round(FIELD_SHARE * budget.max_steps)
+        return train(model, draw, index, held_out, plan)
+    budget, max_time = plan.budget, plan.budget.max_time
+    budget.keep_back()
+    training = train(model, draw, index, held_out, plan)
+    budget.go_on(training.kept_steps, max_time)
     if budget.spent() >= 1:
         return training
     both = [*model.encoder.parameters(), *model.projector.parameters()]

@@ -190,7 +190,7 @@ def test_preparation_ends_with_its_share_of_the_time(model, rows):
 def test_time_left_after_preparation_is_what_the_rate_falls_over():
     budget = Budget(None, 1e6, 8)
     budget.started -= 4e5
-    budget.prepared = budget.seconds
+    budget.begin()
     assert budget.spent() == pytest.approx(0, abs=1e-6)
     budget.started -= 3e5
     assert budget.spent() == pytest.approx(0.5, abs=1e-6)

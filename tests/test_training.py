@@ -160,8 +160,11 @@ def test_early_stopping_sees_the_last_round(limit):
     assert (1 - module.weight.item()) ** 2 == pytest.approx(losses.iloc[-1], rel=1e-6)
 
 
-def test_the_field_goes_on_where_the_encoder_turned_back():
+@pytest.mark.parametrize("limit", [{"max_steps": 4000}, {"max_time": 4000.0}])
+def test_the_field_goes_on_where_the_encoder_turned_back(limit, monkeypatch):
     """The encoder's best on held-out rows is .1, the field's on all rows is 1."""
+    now = [0.0]
+    monkeypatch.setattr(_budget.time, "perf_counter", lambda: now[0])
 
     class Part(torch.nn.Module):
         def __init__(self):
@@ -175,6 +178,7 @@ def test_the_field_goes_on_where_the_encoder_turned_back():
             self.projector = torch.nn.Identity()
 
         def forward(self, target, t, view=None):
+            now[0] += 1.0 if self.training else 0.0
             missing = 1 - self.velocity_field.weight
             loss = (self.encoder.weight - target).square() + missing.square()
             return loss, None, None
@@ -188,7 +192,9 @@ def test_the_field_goes_on_where_the_encoder_turned_back():
         return {"target": value, "t": value, "view": value}
 
     model = Both()
-    budget = Budget(4000, None, 2, learning_rate=1e-3)
+    limits = {"max_steps": None, "max_time": None} | limit
+    budget = Budget(**limits, batch_size=2, learning_rate=1e-3)
+    budget.started = 0.0
     result = train_jointly(
         model, draw, torch.tensor([0, 1]), torch.tensor([2]), Plan(budget, 0)
     )

@@ -16,15 +16,13 @@ gets the window under one global scale per channel, in which gravity and amplitu
 (that is, posture and intensity) are intact.
 """
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 
 FLOOR = 1e-3
 FARTHEST = 1e6
 LEVEL_SHARE = 0.1
-N_SCORES, LARGEST_SCORE = 33, 3.0
+N_SCORES, LARGEST_SCORE, END_STEPS = 129, 3.0, 4
 NARROWEST, FAR_BEYOND = 1e-5, 20
 
 
@@ -111,15 +109,43 @@ def slowed(steps: Tensor) -> Tensor:
     return steps.clamp_max(FAR_BEYOND) + (steps - FAR_BEYOND).clamp_min(0).log1p()
 
 
+def one_hot_blocks(x: Tensor) -> list[tuple[int, int]]:
+    """Return (start, stop) of runs of columns of which each row marks exactly one.
+
+    Each column has two values, and the larger one is the mark. Columns that are
+    constant here, as of a category that no row has, may lie between.
+    """
+    low, high = x.amin(dim=0), x.amax(dim=0)
+    marked = x == high
+    two_valued = (marked | (x == low)).all(dim=0).tolist()
+    constant = (low == high).tolist()
+    marked, blocks, start = marked.int(), [], 0
+    while start < x.shape[1]:
+        total, stop = torch.zeros(len(x), dtype=torch.int), start
+        while stop < x.shape[1] and two_valued[stop]:
+            if not constant[stop]:
+                total = total + marked[:, stop]
+            stop += 1
+            if total.amax() > 1 or total.amin() == 1:
+                break
+        found = bool((total == 1).all()) and not constant[start]
+        if found:
+            blocks.append((start, stop))
+        start = stop if found else start + 1
+    return blocks
+
+
 class TableCoordinates(nn.Module):
     r"""Coordinates of table rows: normal scores, column by column.
 
     .. math:: u = \Phi^{-1}(F(x)),
 
-    with F the share of training rows below, linear between 33 quantiles and on beyond
+    with F the share of training rows below, linear between 129 quantiles and on beyond
     them. So each column is standard normal as the source is, however long its tail;
     what is left to learn is how columns depend on each other. A value that many rows
-    share takes the middle of their scores, and all of these lead back to it.
+    share takes the middle of their scores, and all of these lead back to it. Of columns
+    that mark one of several categories, the drawn row marks the one whose score is
+    nearest to that of a mark.
 
     **Shape.** Rows and coordinates (n, n_columns).
 
@@ -127,23 +153,50 @@ class TableCoordinates(nn.Module):
     ----------
     n_columns : int
         Columns of the table.
+    blocks : sequence of (int, int), default=()
+        Start and stop of the columns of each category, as :func:`one_hot_blocks` finds
+        them in ``fit``.
     """
 
     weight = None
 
-    def __init__(self, n_columns: int):
+    def __init__(self, n_columns: int, blocks=()):
         super().__init__()
+        self.blocks = [tuple(block) for block in blocks]
         score = torch.linspace(-LARGEST_SCORE, LARGEST_SCORE, N_SCORES)
         self.register_buffer("score", score)
-        self.register_buffer("value", score[:, None].repeat(1, n_columns))
+        for name in ("value", "as_given"):
+            self.register_buffer(name, score[:, None].repeat(1, n_columns))
+        for name in ("low", "high", "of_low", "of_high", "lowest", "highest"):
+            self.register_buffer(name, torch.full((n_columns,), torch.nan))
 
-    def fit(self, x: Tensor) -> None:
-        """Learn the quantiles of standardised rows."""
+    def fit(self, x: Tensor, as_given: Tensor | None = None) -> None:
+        """Learn the quantiles of standardised rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_columns)
+            Standardised rows.
+        as_given : Tensor of the same shape, default=None
+            The same in the user's units; None if these are the same.
+        """
+        as_given = x if as_given is None else as_given
         self.value.copy_(self.quantiles(x))
+        self.as_given.copy_(self.quantiles(as_given))
+        self.low.copy_(x.amin(dim=0))
+        self.high.copy_(x.amax(dim=0))
+        marks = ((x == self.low) | (x == self.high)).all(dim=0) & (self.low < self.high)
+        for score, v in ((self.of_low, self.low), (self.of_high, self.high)):
+            score.copy_(self.forward(v[None])[0].masked_fill(~marks, torch.nan))
+        self.lowest.copy_(as_given.amin(dim=0))
+        self.highest.copy_(as_given.amax(dim=0))
+        self.blocks = one_hot_blocks(x)
 
     def refit(self, x: Tensor, which: Tensor) -> None:
         """Take some columns as they are: what woke late may vary in any way."""
         self.value.copy_(torch.where(which, self.score[:, None], self.value))
+        for extreme in (self.low, self.high):
+            extreme.masked_fill_(which, torch.nan)
 
     def quantiles(self, x: Tensor) -> Tensor:
         """Return the value of each score in each column."""
@@ -154,25 +207,78 @@ class TableCoordinates(nn.Module):
         high = (low + 1).clamp_max(len(x) - 1)
         return torch.lerp(ordered[low], ordered[high], (at - low).float()[:, None])
 
+    def equal(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first quantile that is equal, but for rounding, and the next."""
+        value, x = self.value.T.contiguous(), x.T.contiguous()
+        first = torch.searchsorted(value, x - NARROWEST / 2)
+        after = torch.searchsorted(value, x + NARROWEST / 2, right=True)
+        return first.T, after.T
+
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Return how fast values change at both ends, for a step of the score."""
+        low, high = (self.value[i] - self.value[i - END_STEPS] for i in (END_STEPS, -1))
+        return low / END_STEPS, high / END_STEPS
+
     def forward(self, x: Tensor) -> Tensor:
+        first, after = self.equal(x)
+        k = (first - 1).clamp(0, N_SCORES - 2)
+        low, high = (self.value.gather(0, k + i) for i in (0, 1))
+        share = ((x - low) / (high - low).clamp_min(NARROWEST / 2)).clamp(0, 1)
+        place = torch.where(after > first, (first + after - 1) / 2, k + share)
+        of_low, of_high = (end.clamp_min(NARROWEST) for end in self.ends())
+        below = ((self.value[0] - x) / of_low).clamp_min(0)
+        beyond = ((x - self.value[-1]) / of_high).clamp_min(0)
         step = self.score[1] - self.score[0]
-        out = self.score[0].expand_as(x)
-        for low, high in itertools.pairwise(self.value):
-            width = high - low
-            tied = width < NARROWEST
-            start = torch.where(tied, (low + high - NARROWEST) / 2, low)
-            out = out + step * ((x - start) / width.clamp_min(NARROWEST)).clamp(0, 1)
-        first, last = (w.clamp_min(NARROWEST) for w in self.value.diff(dim=0)[[0, -1]])
-        below = ((self.value[0] - x) / first).clamp_min(0)
-        beyond = ((x - self.value[-1]) / last).clamp_min(0)
-        return out + step * (slowed(beyond) - slowed(below))
+        return self.score[0] + step * (place + slowed(beyond) - slowed(below))
 
     def inverse(self, coordinates: Tensor) -> Tensor:
-        """Return the rows; a value that was shared comes exactly."""
+        """Return standardised rows; a value that was shared comes exactly."""
         share = (coordinates - self.score[0]) / (self.score[1] - self.score[0])
-        k = share.floor().clamp(0, N_SCORES - 2)
+        inside = share.clamp(0, N_SCORES - 1)
+        k = inside.floor().clamp_max(N_SCORES - 2)
         low, high = (self.value.gather(0, (k + i).long()) for i in (0, 1))
-        return torch.lerp(low, high, share - k)
+        x = torch.lerp(low, high, inside - k)
+        of_low, of_high = self.ends()
+        over = share - inside
+        x = x + over.clamp_max(0) * of_low + over.clamp_min(0) * of_high
+        return self.marked(x, coordinates)
+
+    def marked(self, x: Tensor, coordinates: Tensor) -> Tensor:
+        """Return rows whose columns of two values have the one of the nearer score.
+
+        Of each block one column has the larger value, the one that is nearest to it.
+        """
+        nearness = (coordinates - self.of_low) / (self.of_high - self.of_low)
+        x = torch.where(nearness > 0.5, self.high, x)  # never where it is NaN
+        x = torch.where(nearness <= 0.5, self.low, x)
+        parts, end = [], 0
+        for start, stop in self.blocks:
+            nearest = nearness[:, start:stop].nan_to_num(-torch.inf).argmax(dim=1)
+            mark = nearest[:, None] == torch.arange(stop - start, device=x.device)
+            part = torch.where(mark, self.high[start:stop], self.low[start:stop])
+            some = self.of_low[start:stop].isnan()  # constant in fit
+            parts += [x[:, end:start], torch.where(some, x[:, start:stop], part)]
+            end = stop
+        return torch.cat([*parts, x[:, end:]], dim=1)
+
+    def exact(self, x: Tensor, drawn: Tensor) -> Tensor:
+        """Return rows in the user's units, shared values as they were given.
+
+        Scaled and back, they are off by a rounding, which 0 is not expected to be.
+
+        Parameters
+        ----------
+        x, drawn : Tensor of shape (n, n_columns)
+            Standardised rows, and what they are in the user's units.
+        """
+        first, after = self.equal(x)
+        last = (after - 1).clamp_min(0)
+        value, other = (
+            self.as_given.gather(0, k.clamp_max(N_SCORES - 1)) for k in (first, last)
+        )
+        drawn = torch.where((after > first + 1) & (value == other), value, drawn)
+        drawn = torch.where(x == self.low, self.lowest, drawn)
+        return torch.where(x == self.high, self.highest, drawn)
 
 
 class WindowCoordinates(nn.Module):
@@ -223,6 +329,10 @@ class WindowCoordinates(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shape, summary = self.split(x)
         return torch.cat([shape, (summary - self.centre) / self.spread], dim=-1)
+
+    def exact(self, x: Tensor, drawn: Tensor) -> Tensor:
+        """Return ``drawn``, as no value of a window is shared."""
+        return drawn
 
     def inverse(self, coordinates: Tensor) -> Tensor:
         """Return windows; levels and log-scales are kept within what ``fit`` saw.

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .layers import ChannelNorm, bounded
 
-LEARNED_SHARE = 4
+LEARNED_SHARE, MANY_FIXED = 4, 128
 
 
 class ConvBlock(nn.Module):
@@ -91,7 +91,9 @@ class FeatureEncoder(nn.Module):
 
     with f the k components of a fitted stem (:class:`~skflowfm.nets.Stem` for windows,
     :class:`~skflowfm.nets.TableStem` for tables) and g a network of two layers, its
-    output bounded. Training can add to what the stem knows but not lose it.
+    output bounded. Training can add to what the stem knows but not lose it. Leading
+    components are the large ones: of fewer than 128 the fixed part is scaled by
+    :math:`\sqrt{(d - m) / 128}`, or a bound on h would leave little but its direction.
 
     **Shape.** Input (n, n_features); output (n, n_components).
 
@@ -103,17 +105,35 @@ class FeatureEncoder(nn.Module):
         Size of the representation.
     width : int, default=512
         Hidden units of g.
+    least_fixed : int, default=0
+        As many of the leading components are kept as they are, even if that leaves
+        fewer than a quarter, or none, to learn.
     """
 
-    def __init__(self, n_features: int, n_components: int, width: int = 512):
+    def __init__(
+        self,
+        n_features: int,
+        n_components: int,
+        width: int = 512,
+        least_fixed: int = 0,
+    ):
         super().__init__()
-        self.n_learned = -(-n_components // LEARNED_SHARE)
-        self.n_fixed = min(n_components - self.n_learned, n_features)
+        self.n_features, self.n_components = n_features, n_components
+        self.width, self.least_fixed = width, least_fixed
+        most_learned = -(-n_components // LEARNED_SHARE)
+        n_fixed = max(n_components - most_learned, min(n_components, least_fixed))
+        self.n_fixed = min(n_fixed, n_features)
         self.n_learned = n_components - self.n_fixed
-        self.net = nn.Sequential(
-            nn.Linear(n_features, width), nn.GELU(), nn.Linear(width, self.n_learned)
-        )
+        self.net = nn.Sequential()
+        if self.n_learned:
+            first, last = nn.Linear(n_features, width), nn.Linear(width, self.n_learned)
+            self.net.extend([first, nn.GELU(), last])
 
     def forward(self, features: Tensor) -> Tensor:
+        fixed = features[:, : self.n_fixed]
+        if self.n_fixed < MANY_FIXED:
+            fixed = fixed * (self.n_fixed / MANY_FIXED) ** 0.5
+        if not self.n_learned:
+            return fixed
         learned = bounded(self.net(features))
-        return torch.cat([learned, features[:, : self.n_fixed]], dim=1)
+        return torch.cat([learned, fixed], dim=1)

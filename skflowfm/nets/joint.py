@@ -265,4 +265,8 @@ class JointModel(nn.Module):
         x_1 = integrate(v, x_0, n_steps, solver, stop)
         if gain is not None:
             x_1 = equalised(x_1, gain)
-        return self.standardise.drawn(self.coordinates.inverse(x_1))
+        return self.drawn(self.coordinates.inverse(x_1))
+
+    def drawn(self, x: Tensor) -> Tensor:
+        """Return standardised rows that were drawn, in the user's units."""
+        return self.coordinates.exact(x, self.standardise.drawn(x))

@@ -21,7 +21,7 @@ import torch
 
 FORMAT = "skflowfm"
 # 2: learned components of z come first; 3: constants are kept; 4: other tables
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000  # as in safetensors
 METADATA = "__metadata__"

@@ -67,14 +67,6 @@ def of_convolutions(m: ConvEncoder):
     }
 
 
-def of_features(m: FeatureEncoder):
-    return {
-        "n_features": m.net[0].in_features,
-        "n_components": m.n_fixed + m.n_learned,
-        "width": m.net[0].out_features,
-    }
-
-
 def of_window_field(m: WindowVelocityField):
     return {
         "n_channels": m.fold.in_channels,
@@ -102,7 +94,7 @@ def of_coordinates(m: WindowCoordinates):
 
 
 def of_table_coordinates(m: TableCoordinates):
-    return {"n_columns": m.value.shape[1]}
+    return {"n_columns": m.value.shape[1], "blocks": [list(b) for b in m.blocks]}
 
 
 def of_stem(m: Stem):
@@ -167,7 +159,9 @@ def sequence(**children):
 PARTS_OF_MODEL = "standardise", "coordinates", "stem", "encoder", "velocity_field"
 KINDS = {
     "ConvEncoder": Kind(ConvEncoder, of_convolutions),
-    "FeatureEncoder": Kind(FeatureEncoder, of_features),
+    "FeatureEncoder": Kind(
+        FeatureEncoder, attributes("n_features", "n_components", "width", "least_fixed")
+    ),
     "JointModel": Kind(
         JointModel, attributes(*PARTS_OF_MODEL, "projector", "n_components")
     ),
