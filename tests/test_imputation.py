@@ -196,6 +196,7 @@ def gaussian_model(covariance):
     standardise = Standardise(torch.zeros(n), torch.ones(n))
     return SimpleNamespace(
         standardise=standardise,
+        drawn=standardise.drawn,
         coordinates=TableCoordinates(n),  # before fit, the values themselves
         stem=torch.nn.Identity(),
         encode=torch.nn.Identity(),

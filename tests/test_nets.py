@@ -754,10 +754,12 @@ def test_window_view_hardly_changes_the_pace(seeded):
 
 
 # ------------------------------------------------------------------ JointModel
-def joint_model(row_shape):
+def joint_model(row_shape, n_components=4):
     """An untrained model, but for a velocity that is not zero."""
     rows = Rows(normal(50, *row_shape, seed=9).numpy())
-    sizes = SimpleNamespace(n_components=4, encoder=None, velocity_field=None)
+    sizes = SimpleNamespace(
+        n_components=n_components, encoder=None, velocity_field=None
+    )
     generator = torch.Generator().manual_seed(0)
     model = build_model(sizes, rows, rows[:50], generator)
     awaken(model.velocity_field)
@@ -818,7 +820,7 @@ def test_decode_gives_the_velocity_field_the_encoders_representation():
 
 
 def test_model_returns_projections_only_where_there_is_another_view():
-    model = joint_model((5,))
+    model = joint_model((5,), 20)
     x_1, x_0, t = normal(6, 5), normal(6, 5, seed=1), torch.linspace(0, 1, 6)
     features = model.stem(x_1)
     view, other = (normal(*features.shape, seed=s) for s in (2, 3))
@@ -833,14 +835,16 @@ def test_model_returns_projections_only_where_there_is_another_view():
     assert not torch.allclose(seen, flow)
 
 
-@pytest.mark.parametrize("row_shape", [(5,), (2, 40)])
-def test_every_parameter_of_the_joint_model_learns_from_the_training_loss(row_shape):
-    model = joint_model(row_shape)
+@pytest.mark.parametrize(("row_shape", "n_components"), [((5,), 20), ((2, 40), 4)])
+def test_every_parameter_of_the_joint_model_learns_from_the_training_loss(
+    row_shape, n_components
+):
+    model = joint_model(row_shape, n_components)
     x_1 = normal(16, *row_shape)
     x_0 = normal(*model.coordinates(x_1).shape, seed=1)
     view = model.stem(x_1)
     other = view + 0.1 * normal(*view.shape, seed=2)
-    noise = 0.1 * normal(16, 4, seed=3)
+    noise = 0.1 * normal(16, n_components, seed=3)
 
     def loss():
         flow, projected, other_projected = model(

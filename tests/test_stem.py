@@ -19,7 +19,7 @@ from skflowfm.nets.kernels import (
     stride_of,
     zero_sum_kernels,
 )
-from skflowfm.nets.layers import initialise
+from skflowfm.nets.layers import bounded, initialise
 from skflowfm.nets.stem import SquaredMagnitude, StatisticsBlock, power_spectrum
 
 
@@ -295,13 +295,35 @@ def test_long_windows_are_sampled_without_skipping_a_step():
 # -------------------------------------------------------------------------- encoder
 @pytest.mark.uses_global_rng
 def test_fixed_components_pass_through_and_the_learned_quarter_is_bounded():
-    encoder = FeatureEncoder(20, 12)
+    encoder = FeatureEncoder(200, 176)
     initialise(encoder, torch.Generator().manual_seed(0))
-    features = 100 * normal(30, 20)
+    features = 100 * normal(30, 200)
     h = encoder(features)
-    assert encoder.n_learned == 3
-    assert torch.equal(h[:, 3:], features[:, :9])
-    assert h[:, :3].square().mean(dim=1).max() < 1
+    assert encoder.n_learned == 44
+    assert torch.equal(h[:, 44:], features[:, :132])
+    assert h[:, :44].square().mean(dim=1).max() < 1
+
+
+@pytest.mark.uses_global_rng
+@pytest.mark.parametrize("n_components", [2, 16, 64])
+def test_of_few_components_the_bound_leaves_more_than_the_direction(n_components):
+    """Their mean square is that of all 256, so the leading ones have a large one."""
+    shares = torch.arange(1, 257).float().reciprocal()
+    features = normal(500, 256) * (256 * shares / shares.sum()).sqrt()
+    encoder = FeatureEncoder(256, n_components, least_fixed=n_components)
+    size = bounded(encoder(features)).norm(dim=1)
+    farther = bounded(encoder(1.5 * features)).norm(dim=1)
+    assert (farther / size).mean() > 1.1
+
+
+@pytest.mark.uses_global_rng
+def test_leading_components_may_all_be_kept():
+    encoder = FeatureEncoder(20, 9, least_fixed=16)
+    features = normal(30, 20)
+    assert (encoder.n_fixed, encoder.n_learned) == (9, 0)
+    ratio = encoder(features) / features[:, :9]
+    torch.testing.assert_close(ratio, ratio[:1, :1].expand_as(ratio))
+    assert not list(encoder.parameters())
 
 
 @pytest.mark.uses_global_rng

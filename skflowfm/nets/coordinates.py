@@ -16,6 +16,8 @@ gets the window under one global scale per channel, in which gravity and amplitu
 (that is, posture and intensity) are intact.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ FARTHEST = 1e6
 LEVEL_SHARE = 0.1
 N_SCORES, LARGEST_SCORE, END_STEPS = 129, 3.0, 4
 NARROWEST, FAR_BEYOND = 1e-5, 20
+JUMP, SHORTEST_JUMP, FARTHEST_JUMP, THIN_TAIL = 3, 0.25, 1.0, 0.02
 
 
 def mirrored_spectrum(x: Tensor) -> Tensor:
@@ -135,6 +138,35 @@ def one_hot_blocks(x: Tensor) -> list[tuple[int, int]]:
     return blocks
 
 
+def normal_scores() -> Tensor:
+    """Return the scores whose quantiles are learned."""
+    return torch.linspace(-LARGEST_SCORE, LARGEST_SCORE, N_SCORES)
+
+
+def jumps(ordered: Tensor) -> Tensor:
+    """Return after which of the sorted values of each column there is a wide gap.
+
+    One is wide that is more than three times as wide as the two before and after it,
+    and than a quarter of the column's spread. Among the last 2 % of the values, at both
+    ends, there is none: tails are thin.
+    """
+    width = torch.cat([ordered.diff(dim=0), torch.zeros_like(ordered[:1])])
+    near = width.new_full((4, *width.shape), torch.inf)
+    for i, k in enumerate((1, 2)):
+        near[i, k:] = width[:-k]
+        near[i + 2, : -k - 1] = width[k:-1]
+    far = width > SHORTEST_JUMP * spread_of(ordered)
+    tail = math.ceil(THIN_TAIL * len(ordered))
+    far[:tail], far[len(far) - tail :] = False, False
+    return far & (width > JUMP * near.amax(dim=0))
+
+
+def spread_of(ordered: Tensor) -> Tensor:
+    """Return half the distance between the scores of -1 and 1 of sorted columns."""
+    low, high = (round(share * (len(ordered) - 1)) for share in (0.16, 0.84))
+    return ((ordered[high] - ordered[low]) / 2).clamp_min(NARROWEST)
+
+
 class TableCoordinates(nn.Module):
     r"""Coordinates of table rows: normal scores, column by column.
 
@@ -163,10 +195,10 @@ class TableCoordinates(nn.Module):
     def __init__(self, n_columns: int, blocks=()):
         super().__init__()
         self.blocks = [tuple(block) for block in blocks]
-        score = torch.linspace(-LARGEST_SCORE, LARGEST_SCORE, N_SCORES)
-        self.register_buffer("score", score)
-        for name in ("value", "as_given"):
-            self.register_buffer(name, score[:, None].repeat(1, n_columns))
+        score = normal_scores()[:, None]
+        for name in ("score", "value", "as_given"):
+            self.register_buffer(name, score.repeat(1, n_columns))
+        self.register_buffer("jump", torch.zeros(N_SCORES - 1, n_columns))
         for name in ("low", "high", "of_low", "of_high", "lowest", "highest"):
             self.register_buffer(name, torch.full((n_columns,), torch.nan))
 
@@ -181,8 +213,25 @@ class TableCoordinates(nn.Module):
             The same in the user's units; None if these are the same.
         """
         as_given = x if as_given is None else as_given
-        self.value.copy_(self.quantiles(x))
-        self.as_given.copy_(self.quantiles(as_given))
+        ordered, given = (rows.sort(dim=0).values for rows in (x, as_given))
+        gap = jumps(ordered)
+        at = torch.special.ndtr(normal_scores().double()) * len(x) - 0.5
+        at = at.clamp(0, len(x) - 1)
+        k = at.floor().long()
+        after = (k + 1).clamp_max(len(x) - 1)
+        share = (at - k).float()[:, None].expand(-1, x.shape[1])
+        share = torch.where(gap[k], share.round(), share)
+        for knots, rows in ((self.value, ordered), (self.as_given, given)):
+            knots.copy_(torch.lerp(rows[k], rows[after], share))
+        self.jump.zero_()
+        last = k[:, None] + (share == 1)
+        for i, column in gap.nonzero().tolist():  # a knot on each side of it
+            before = int((last[:, column] <= i).sum()) - 1
+            if 0 <= before < N_SCORES - 1:
+                for knots, rows in ((self.value, ordered), (self.as_given, given)):
+                    knots[before : before + 2, column] = rows[i : i + 2, column]
+                self.jump[before, column] = 1
+        self.leave_gaps(spread_of(ordered))
         self.low.copy_(x.amin(dim=0))
         self.high.copy_(x.amax(dim=0))
         marks = ((x == self.low) | (x == self.high)).all(dim=0) & (self.low < self.high)
@@ -194,18 +243,35 @@ class TableCoordinates(nn.Module):
 
     def refit(self, x: Tensor, which: Tensor) -> None:
         """Take some columns as they are: what woke late may vary in any way."""
-        self.value.copy_(torch.where(which, self.score[:, None], self.value))
+        score = normal_scores()[:, None]
+        self.value.copy_(torch.where(which, score, self.value))
+        self.score.copy_(torch.where(which, score, self.score))
+        self.jump.masked_fill_(which, 0)
         for extreme in (self.low, self.high):
             extreme.masked_fill_(which, torch.nan)
 
-    def quantiles(self, x: Tensor) -> Tensor:
-        """Return the value of each score in each column."""
-        ordered = x.sort(dim=0).values
-        at = torch.special.ndtr(self.score.cpu().double()) * len(x) - 0.5
-        at = at.clamp(0, len(x) - 1)
-        low = at.floor().long()
-        high = (low + 1).clamp_max(len(x) - 1)
-        return torch.lerp(ordered[low], ordered[high], (at - low).float()[:, None])
+    def leave_gaps(self, spread: Tensor) -> None:
+        """Set scores apart where values jump, and standardise them again.
+
+        A jump has no width in scores, so that a small error of the field would lead
+        across.
+
+        Parameters
+        ----------
+        spread : Tensor of shape (n_columns,)
+            Of each column; a jump of it sets scores apart by as much as 1, which is the
+            most.
+        """
+        base, length = normal_scores(), self.value.diff(dim=0) / spread
+        step = base.diff()[:, None] + self.jump * length.clamp_max(FARTHEST_JUMP)
+        score = torch.cat([step.new_zeros(1, step.shape[1]), step.cumsum(dim=0)])
+        share = torch.special.ndtr(base).diff()[:, None]
+        share = share / share.sum()
+        middle, plain = ((s[1:] + s[:-1]) / 2 for s in (score, base[:, None]))
+        mean = (share * middle).sum(dim=0)
+        variance = (share * (middle - mean).square()).sum(dim=0)
+        variance = variance / (share * plain.square()).sum()
+        self.score.copy_((score - mean) / variance.sqrt())
 
     def equal(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the first quantile that is equal, but for rounding, and the next."""
@@ -224,23 +290,31 @@ class TableCoordinates(nn.Module):
         k = (first - 1).clamp(0, N_SCORES - 2)
         low, high = (self.value.gather(0, k + i) for i in (0, 1))
         share = ((x - low) / (high - low).clamp_min(NARROWEST / 2)).clamp(0, 1)
-        place = torch.where(after > first, (first + after - 1) / 2, k + share)
+        low, high = (self.score.gather(0, k + i) for i in (0, 1))
+        between = torch.lerp(low, high, share)
+        low, high = (
+            self.score.gather(0, i.clamp(0, N_SCORES - 1)) for i in (first, after - 1)
+        )
+        score = torch.where(after > first, (low + high) / 2, between)
         of_low, of_high = (end.clamp_min(NARROWEST) for end in self.ends())
         below = ((self.value[0] - x) / of_low).clamp_min(0)
         beyond = ((x - self.value[-1]) / of_high).clamp_min(0)
-        step = self.score[1] - self.score[0]
-        return self.score[0] + step * (place + slowed(beyond) - slowed(below))
+        low, high = self.score.diff(dim=0)[[0, -1]]
+        return score + high * slowed(beyond) - low * slowed(below)
 
     def inverse(self, coordinates: Tensor) -> Tensor:
         """Return standardised rows; a value that was shared comes exactly."""
-        share = (coordinates - self.score[0]) / (self.score[1] - self.score[0])
-        inside = share.clamp(0, N_SCORES - 1)
-        k = inside.floor().clamp_max(N_SCORES - 2)
-        low, high = (self.value.gather(0, (k + i).long()) for i in (0, 1))
-        x = torch.lerp(low, high, inside - k)
+        inside = coordinates.clamp(self.score[0], self.score[-1])
+        k = (inside[:, None] >= self.score[1:-1]).sum(dim=1)
+        low, high = (self.score.gather(0, k + i) for i in (0, 1))
+        share = (inside - low) / (high - low)
+        share = torch.where(self.jump.gather(0, k) > 0, share.round(), share)
+        low, high = (self.value.gather(0, k + i) for i in (0, 1))
+        x = torch.lerp(low, high, share)
+        over = coordinates - inside
+        low, high = self.score.diff(dim=0)[[0, -1]]
         of_low, of_high = self.ends()
-        over = share - inside
-        x = x + over.clamp_max(0) * of_low + over.clamp_min(0) * of_high
+        x = x + over.clamp_max(0) * of_low / low + over.clamp_min(0) * of_high / high
         return self.marked(x, coordinates)
 
     def marked(self, x: Tensor, coordinates: Tensor) -> Tensor:
