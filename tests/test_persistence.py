@@ -675,7 +675,7 @@ def test_a_description_without_a_model(windows, path):
     windows.save(path)
     about = describe(path)
     assert about["class"] == "FlowFMTransformer"
-    assert about["format_version"] == 4
+    assert about["format_version"] == 5
     assert about["input"] == {"kind": "windows", "n_channels": 3, "n_timesteps": 32}
     assert about["parameters"] == windows.get_params()
     training = about["training"]
