@@ -1,12 +1,11 @@
 """How many labels does fine-tuning need, and is it ever worse than the frozen features?
 
 The people of a fold are left out. The others' windows pretrain one model without
-labels; then a few labels per class are shown, and seven classifiers are fitted on them:
+labels; then a few labels per class are shown, and six classifiers are fitted on them:
 
 * `head`: FlowFMClassifier with the encoder frozen, its default;
 * `full`: the same with encoder and head trained;
 * `frozen`: a logistic regression on what `transform` returns;
-* `frozen ridge`: a ridge classifier on the same, for comparison, not counted as a rival;
 * `scratch`: as `full`, without pretraining;
 * `minirocket`: MiniRocket's 9,996 features of all training windows, ridge on the
   labelled ones (needs the extra "bench"; left out without it);
@@ -47,9 +46,8 @@ from _common import (
 )
 from _protocol import subject_folds, subject_scores
 from recognition import Options, minirocket, statistics_forest
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import skflowfm
@@ -60,11 +58,7 @@ LABELS = (1, 5, 10, 50)
 OURS = ("head", "full")
 RIVALS = ("frozen", "scratch", "minirocket", "forest")
 TRANSFER = ("transfer head", "transfer full", "continued head", "continued full")
-FROZEN = {
-    "frozen": LogisticRegression(max_iter=1000),
-    "frozen ridge": RidgeClassifierCV(),
-}
-METHODS = (*OURS, *RIVALS, "frozen ridge", *TRANSFER, "labelled head")
+METHODS = (*OURS, *RIVALS, *TRANSFER, "labelled head")
 N_RESAMPLES = 2000
 
 
@@ -133,10 +127,9 @@ class Precomputed:
     def __init__(self, data, train, test, seed, options, others):
         self.X, self.X_test, self.seed = data.X[train], data.X[test], seed
         self.max_steps = options.max_steps
-        alone = {*OURS, *RIVALS, *FROZEN}
-        wanted = [m for m in options.methods if others or m in alone]
+        wanted = [m for m in options.methods if others or m in (*OURS, *RIVALS)]
         sources = {}
-        if {*OURS, *FROZEN, "scratch"} & {*wanted}:
+        if {*OURS, "frozen", "scratch"} & {*wanted}:
             sources[""] = pretrained(data, train, seed, options)
         if {*TRANSFER} & {*wanted}:
             sources["transfer "] = pooled(others, seed, options)
@@ -159,8 +152,9 @@ class Precomputed:
             return self.pretrained_on_labelled
         if strategy in (*OURS, "scratch"):
             return self.tuned(sources[source and f"{source} "], strategy)
-        if name in FROZEN:
-            return self.on_features(FrozenEstimator(sources[""]), clone(FROZEN[name]))
+        if name == "frozen":
+            model = FrozenEstimator(sources[""])
+            return self.on_features(model, LogisticRegression(max_iter=1000))
         method = {"forest": statistics_forest, "minirocket": minirocket}[name]
         try:
             parts = method(self.X, Options(seed=self.seed))

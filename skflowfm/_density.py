@@ -17,7 +17,7 @@ from .nets.density import (
 )
 from .nets.layers import initialise
 
-MOST_DISTANCES = 2**24
+MOST_DISTANCES, MOST_WIDE_ROWS = 2**24, 5000
 FLOW_CLASS_SIZE = 20
 ROWS_PER_COMPONENT = 6
 
@@ -37,6 +37,14 @@ def in_turn(place: torch.Tensor, n_rows: int, seed: int) -> torch.Tensor:
     return order[place % n_rows]
 
 
+def some_of(rows: torch.Tensor, most: int) -> torch.Tensor:
+    """Return the rows, or a random ``most`` of them, the same ones each time."""
+    if len(rows) <= most:
+        return rows
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    return rows[order[:most]]
+
+
 class RepresentationDensity:
     """q(z | class), fitted to the representations of labelled or unlabelled rows.
 
@@ -53,8 +61,9 @@ class RepresentationDensity:
     n_parents : int, default=None
         How many of the rows, from the first, count as parents; None is all.
     wide : bool, default=False
-        Whether small classes are drawn from wide neighbourhoods, where no class is
-        large enough to learn from how far they reach.
+        Whether classes are drawn from wide neighbourhoods, however large they are,
+        unless much larger ones say how far they reach. For rows that z determines: it
+        varies in few of many directions, and the small flow would lose some of that.
     """
 
     wide = False  # in files that say nothing about it
@@ -130,6 +139,8 @@ class RepresentationDensity:
             out = standard * self.scale + self.mean
         for c in codes[~by_flow].unique().tolist():
             here, rows = codes == c, self.rows[c]
+            if self.wide:  # distances between all of 100,000 would not fit into memory
+                rows = some_of(rows, MOST_WIDE_ROWS)
             place = earlier[c] + torch.arange(int(here.sum()))
             parent = in_turn(place, len(rows), seed)
             offsets = offsets_in_larger_classes(self.rows, c)

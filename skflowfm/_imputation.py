@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 
 from ._checks import off_torch, reject_dates
+from ._density import some_of
 from ._generation import (
     block_size,
     counter_uniform,
@@ -162,8 +163,7 @@ def of_donors(model, values: np.ndarray, z, seed: int, steps, first: int = 0):
     steps : Steps
         How donors are drawn.
     """
-    order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
-    z = z[order[:MOST_DONORS]]
+    z = some_of(z, MOST_DONORS)
 
     def scores(rows):
         return model.coordinates(model.standardise(rows.to(device))).cpu()

@@ -289,3 +289,19 @@ def test_a_transformer_that_read_categories_as_numbers_is_refused_by_name(X, y):
     with pytest.raises(ValueError, match=r"categories in \['shop'\].*3 in all"):
         sampler.fit(numbers, y)
     sampler.fit(numbers.astype(float), y)
+
+
+@pytest.mark.parametrize("n_levels", [5, 20])
+def test_categories_of_many_levels_are_drawn_as_often_as_they_come(n_levels):
+    """And where a number says nearly which, they agree with it."""
+    rng = np.random.default_rng(0)
+    level = rng.integers(0, n_levels, 500)
+    X = pd.DataFrame({"x": level + rng.normal(size=500), "k": pd.Categorical(level)})
+    transformer = FlowFMTransformer(max_steps=150, random_state=0)
+    drawn = FlowFMSampler(transformer, random_state=0).fit(X).sample(1000)
+    share = drawn.k.value_counts(normalize=True)
+    expected = X.k.value_counts(normalize=True)
+    distance = share.sub(expected, fill_value=0).abs().sum() / 2
+    assert distance < 0.15
+    correlation = np.corrcoef(drawn.x.astype(float), drawn.k.astype(float))[0, 1]
+    assert correlation > np.corrcoef(X.x, level)[0, 1] - 0.1

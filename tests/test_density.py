@@ -159,6 +159,32 @@ def test_wide_draws_stay_among_the_forty_nearest():
     torch.testing.assert_close(left.mean(0), rows[:40].mean(0), rtol=0, atol=0.1)
 
 
+def test_wide_draws_of_many_rows_vary_as_these_do():
+    """A curve in twelve dimensions, more rows than a flow would need."""
+    t = uniform(3000, 1) * 6
+    z = torch.cat([(t * k / 6).cos() for k in range(1, 13)], dim=1)
+    density = RepresentationDensity(
+        z, torch.zeros(3000, dtype=torch.long), gain=0.0, seed=0, wide=True
+    )
+    points = density.draw(torch.zeros(3000, dtype=torch.long), seed=1)
+    ratio = points.std(dim=0) / z.std(dim=0)
+    assert (ratio - 1).abs().max() < 0.05
+    assert torch.cdist(points, z).amin(dim=1).mean() < 0.05
+
+
+def test_of_very_many_rows_some_make_the_neighbourhoods(monkeypatch):
+    monkeypatch.setattr(density_module, "MOST_WIDE_ROWS", 50)
+    z = normal(400, 3)
+    density = RepresentationDensity(
+        z, torch.zeros(400, dtype=torch.long), gain=0.0, seed=0, wide=True
+    )
+    codes = torch.zeros(4096 + 60, dtype=torch.long)
+    points = density.draw(codes, seed=1)
+    later = density.draw(codes[4096:], seed=1, first=4096, earlier=torch.tensor([4096]))
+    assert torch.equal(points[4096:], later)
+    assert (points.mean(dim=0) - z.mean(dim=0)).abs().max() < 0.3
+
+
 @pytest.mark.parametrize("n_rows", [1, 2, 3])
 def test_wide_draws_need_few_rows(n_rows):
     density = RepresentationDensity(

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from sklearn.frozen import FrozenEstimator
 
 from skflowfm import FlowFMSampler, FlowFMTransformer, load
-from skflowfm._imputation import ROUNDS, complete, fill_by_hand, match
+from skflowfm._generation import decode
+from skflowfm._imputation import ROUNDS, complete, fill_by_hand, match, of_donors
+from skflowfm._standing import module_of
+from skflowfm._steps import steps_of
 from skflowfm.datasets import make_wearable
 from skflowfm.nets.coordinates import Standardise, TableCoordinates
 
@@ -228,6 +231,39 @@ def test_the_representation_is_found_again_from_the_filled_row():
     assert torch.equal(seen[0][:3], torch.tensor([[1.0, 0.0]] * 3))
     assert (seen[1][:3, 1] != 0).all()
     assert (drawn[:, 0] == 1).all()
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Two columns of correlation .9, and a sampler trained on them."""
+    rng = np.random.default_rng(0)
+    X = rng.multivariate_normal([0, 0], [[1, 0.9], [0.9, 1]], 600)
+    transformer = FlowFMTransformer(max_steps=150, random_state=0)
+    return FlowFMSampler(transformer, random_state=0).fit(X), X
+
+
+def test_draws_for_gaps_of_a_table_have_the_slope_and_the_spread_of_the_data(pair):
+    sampler, X = pair
+    holed = X.copy()
+    holed[:, 1] = np.nan
+    draws = np.stack([sampler.impute(holed, random_state=i)[:, 1] for i in range(6)])
+    slope = (draws * X[:, 0]).mean() / (X[:, 0] ** 2).mean()
+    assert slope == pytest.approx(0.9, abs=0.1)
+    assert draws.std() == pytest.approx(1, abs=0.12)
+    assert draws.std(axis=0).mean() == pytest.approx((1 - 0.81) ** 0.5, abs=0.12)
+
+
+def test_a_donor_is_near_in_what_is_known_alone(pair):
+    sampler, _ = pair
+    model, z = module_of(sampler), sampler._density.rows[0]
+    steps = steps_of(8, "auto", 1.0, None)
+    rows = np.array([[x, np.nan] for x in (-1.5, 0.0, 1.5)])
+    donors = of_donors(model, np.repeat(rows, 20, axis=0), z, 0, steps)
+    drawn = decode(model, donors, (2,), 1, steps).numpy()
+    gap = np.abs(drawn[:, 0].reshape(3, 20) - rows[:, :1])
+    assert gap.max() < 0.5
+    again = of_donors(model, np.repeat(rows, 20, axis=0)[20:30], z, 0, steps, first=20)
+    assert torch.equal(donors[20:30], again)
 
 
 def test_large_integers_that_are_known_stay():
