@@ -59,8 +59,6 @@ class Columns:
         Whether the values, or which columns, are integers, or true or false.
     """
 
-    truth = False  # in pickles of older versions
-
     def __init__(self, X):
         self.categories, self.like = {}, None
         if getattr(X, "dtype", None) == np.dtype(object) and X.ndim == 2:

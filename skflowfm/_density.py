@@ -66,8 +66,6 @@ class RepresentationDensity:
         varies in few of many directions, and the small flow would lose some of that.
     """
 
-    wide = False  # in files that say nothing about it
-
     def __init__(
         self,
         z: torch.Tensor,

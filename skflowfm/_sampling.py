@@ -161,7 +161,8 @@ class Sampling:
         X_filled : like ``X``
             A copy; known values are exactly those of ``X``. A draw has a larger squared
             error than an average of draws, and the spectra that the average lacks.
-            Takes ``quality`` steps of two evaluations each, whatever ``solver`` is.
+            Solves twice with ``quality`` steps of one evaluation, the second time with
+            the representation of the first result; ``solver`` is not used.
         """
         check_is_fitted(self)
         seed = seed_of(self.random_state if random_state is None else random_state)
@@ -269,13 +270,12 @@ class Sampling:
 
     def _decode(self, z, seed, n_shared=1, first=0):
         n_evaluations = check_quality(self.quality, self.solver)
-        gain = getattr(self, "spectral_gain_", None)  # not in files of older versions
         X = decode(
             module_of(self),
             z,
             self.transformer_.row_shape_in_,
             seed,
-            steps_of(n_evaluations, self.solver, self.stop_, gain),
+            steps_of(n_evaluations, self.solver, self.stop_, self.spectral_gain_),
             n_shared,
             first,
         )

@@ -15,7 +15,7 @@ def fit_of(transformer) -> tuple:
 def module_of(estimator):
     """Return the joint model that ``estimator`` stands on, or raise if it has gone."""
     now = fit_of(estimator.transformer_)
-    if getattr(estimator, "_stands_on", now) != now:  # not in files of older versions
+    if estimator._stands_on != now:
         name = type(estimator).__name__
         raise ValueError(
             f"This {name} stands on a transformer that was fitted again since then, so "

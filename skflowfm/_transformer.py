@@ -61,12 +61,12 @@ class FlowFMTransformer(
     Parameters
     ----------
     n_components : int, default=None
-        Size of the representation, at most four thirds of the number of values of a row
-        (of 256 in tables). None takes that, in tables 64 more than their columns ask
-        for, or 256 if less; with ``encoder``, what it returns. A quarter, with half of
-        the variance (less if few train), is learned, the rest are principal components
-        of the features below, 256 at most; of an encoder of your own all is learned.
-        More keeps more detail and costs little time; fewer is safer with few labels.
+        Size of the representation. None is four thirds of the number of values of a row
+        (of tables 64 more), at most 256; with ``encoder``, what that returns. At most
+        four thirds of the values of a row, of tables of 256 or more. A quarter, with
+        half of the variance (less if few train), is learned, the rest are principal
+        components of the features below, as are the first 16 of tables; of an encoder
+        of your own all is learned. More keeps detail; fewer is safer with few labels.
     encoder : nn.Module, default=None
         Maps standardised rows to (n, n_components); cloned with its weights, such as a
         :class:`~skflowfm.nets.ConvEncoder`; no dropout, no writing in place. None is a
@@ -89,18 +89,18 @@ class FlowFMTransformer(
         spreads rows apart where ``views=None``. ``views=None, alignment=0`` leaves the
         published loss, with the coordinates and times of docs/theory.md.
     max_steps : int, default=None
-        Most steps, of 64 rows each (CUDA: up to 512; of more than 8,192 values a row,
-        fewer, down to 16); with early stopping the velocity field takes half as many
-        again. None is 60 passes over the rows in steps of 64, at least 400 steps
-        (tables: 200), at most 1,000, unless ``max_time`` is given; 0 trains nothing, no
-        generator either. Of more windows than the steps visit eight times (8,000 for
-        1,000 steps of 64, never fewer than 4,000, of large ones 1,000) a random part is
-        used.
+        Most steps; with early stopping the velocity field takes half as many again.
+        None is 60 passes over the rows in steps of 64, at least 400 steps (tables:
+        200), at most 1,000, unless ``max_time`` is given; 0 trains nothing, no
+        generator either. A step sees 64 rows (CUDA: up to 512; of more than 8,192
+        values a row fewer, down to 16). Of more windows than the steps visit eight
+        times (8,000 for 1,000 steps of 64; never fewer than 4,000, of large ones 1,000)
+        a random part is used.
     max_time : float, default=None
-        Most seconds of training, above 0; whichever of the two is spent first. Results
-        under a time limit depend on the machine's speed. Preparing views counts; the
-        stem before and ``health_`` after come on top. Without ``max_steps`` it uses
-        4,000 windows.
+        Most seconds of training, above 0; whichever of the two is spent first. With
+        early stopping the last third is the velocity field's. Results depend on the
+        machine's speed. Preparing views counts; the stem before and ``health_`` after
+        come on top. Without ``max_steps`` it uses 4,000 windows.
     validation_fraction : float, default=0.1
         Share of the rows, in [0, 1), on which early stopping watches the flow loss, for
         the encoder: the velocity field goes on. With ``groups`` it is whole groups, of

@@ -149,9 +149,10 @@ def flow_matching_loss(velocity_field, x_1, x_0, t, z, weight=None) -> Tensor:
     z : Tensor of shape (n, n_components)
         Representations.
     weight : Tensor broadcastable to (n, ...), optional
-        Weight of each coordinate's squared error, mean 1. It changes which
-        coordinates are learned first, not the minimiser, which is the conditional
-        expectation coordinate by coordinate.
+        Weight of each coordinate's squared error, mean 1. For given z it does not move
+        the best v, the conditional expectation coordinate by coordinate. It does say
+        what an encoder of limited size describes: errors in heavy coordinates cost
+        more.
 
     Returns
     -------
@@ -167,7 +168,7 @@ def flow_matching_loss(velocity_field, x_1, x_0, t, z, weight=None) -> Tensor:
 
 
 def joint_loss(
-    encoder, velocity_field, x_1, x_0, t, view=None, z_noise=None, weight=None
+    encoder, velocity_field, x_1, x_0, t, seen=None, z_noise=None, weight=None
 ) -> tuple[Tensor, Tensor]:
     r"""Return the loss that trains both halves, row by row, and the representations.
 
@@ -177,9 +178,8 @@ def joint_loss(
         ``encoder(x)`` returns representations of shape (n, n_components).
     velocity_field, x_1, x_0, t
         As in :func:`flow_matching_loss`.
-    view : Tensor of shape (n, ...), optional
-        What the encoder sees instead of ``x_1``: the same row in other coordinates, or
-        an augmented copy, while the flow still regenerates ``x_1``.
+    seen : Tensor of shape (n, ...), optional
+        What the encoder sees instead of ``x_1``, such as features of it.
     z_noise : Tensor of shape (n, n_components), optional
         Added to z on its way to the velocity field. It makes the set of usable z
         thick, so that new ones can be drawn.
@@ -189,11 +189,11 @@ def joint_loss(
     Returns
     -------
     loss : Tensor of shape (n,)
-        With no ``view``, ``z_noise`` and ``weight`` its mean is the published loss, the
+        With no ``seen``, ``z_noise`` and ``weight`` its mean is the published loss, the
         square averaged over the values of a row.
     z : Tensor of shape (n, n_components)
         The encoder's output, without noise.
     """
-    z = encoder(x_1 if view is None else view)
+    z = encoder(x_1 if seen is None else seen)
     given = z if z_noise is None else z + z_noise
     return flow_matching_loss(velocity_field, x_1, x_0, t, given, weight), z

@@ -202,7 +202,7 @@ class JointModel(nn.Module):
             self.coordinates(x_1),
             x_0,
             t,
-            view=features,
+            seen=features,
             z_noise=z_noise,
             weight=self.coordinates.weight,
         )

@@ -346,8 +346,7 @@ def get_columns(spec, reader) -> Columns:
     """Return what the columns of ``fit`` held."""
     columns = Columns(reader.get(spec["like"]))
     for key in FLAGS:
-        if key in spec:  # not in files of older versions
-            setattr(columns, key, np.array(spec[key], dtype=bool))
+        setattr(columns, key, np.array(spec[key], dtype=bool))
     return columns
 
 
