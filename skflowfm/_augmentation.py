@@ -51,6 +51,8 @@ def make_synthetic(
     n_samples=None,
     sampling_strategy=None,
     sampler=None,
+    groups=None,
+    X_unlabelled=None,
     random_state=None,
 ):
     """Return only new rows (and labels), learned from ``X`` (and ``y``), in one call.
@@ -72,6 +74,9 @@ def make_synthetic(
     sampler : FlowFMSampler or FrozenEstimator of one, default=None
         Cloned and fitted; a frozen one is used as it is, with the classes of its fit.
         None is ``FlowFMSampler()``.
+    groups, X_unlabelled : array-like, default=None
+        Who each row is from, and further rows without labels; see
+        :meth:`FlowFMSampler.fit`. Not with a frozen ``sampler``, which is not fitted.
     random_state : int, RandomState, Generator or None, default=None
         Given, replaces the sampler's.
 
@@ -88,8 +93,8 @@ def make_synthetic(
         If ``sampler`` is something else.
     ValueError
         If both ``n_samples`` and ``sampling_strategy`` are given, a count is negative
-        or below what is there, a class has no row, or rows per class are asked for
-        without ``y``.
+        or below what is there, a class has no row, rows per class are asked for
+        without ``y``, or a frozen sampler comes with what only ``fit`` could use.
 
     Examples
     --------
@@ -127,7 +132,8 @@ def make_synthetic(
         wanted = check_new_counts(n_samples, np.unique(np.asarray(y)), "n_samples")
     else:
         check_count("n_samples", n_samples)
-    sampler, seed = ready_sampler(sampler, X, y, random_state)
+    more = {"groups": groups, "X_unlabelled": X_unlabelled}
+    sampler, seed = ready_sampler(sampler, X, y, random_state, **more)
     if not by_class and y is not None:
         wanted = spread_over_classes(len(X) if n_samples is None else n_samples, y)
     X = as_container(X)
@@ -152,12 +158,19 @@ def check_all_labelled(classifier, y) -> None:
         )
 
 
-def ready_sampler(sampler, X, y, random_state):
+def ready_sampler(sampler, X, y, random_state, **more):
     """Return a sampler that draws rows like ``X``, and the seed that ``sample`` gets.
 
-    A frozen one is the one itself, and ``X`` must be rows of its kind.
+    A frozen one is the one itself, and ``X`` must be rows of its kind. Others are
+    fitted, with what ``more`` there is.
     """
     if isinstance(sampler, FrozenEstimator):
+        given = [name for name, value in more.items() if value is not None]
+        if given:
+            raise ValueError(
+                f"A frozen sampler is not fitted, and has no use for {given[0]}. Pass "
+                "it to the sampler's own fit, or the sampler without FrozenEstimator."
+            )
         check_is_fitted(sampler.estimator)
         sampler.estimator._rows(X)
         if y is not None:
@@ -167,7 +180,7 @@ def ready_sampler(sampler, X, y, random_state):
     sampler = FlowFMSampler() if sampler is None else clone(sampler)
     if random_state is not None:
         sampler.set_params(random_state=random_state)
-    return sampler.fit(X, y), None
+    return sampler.fit(X, y, **more), None
 
 
 def spread_over_classes(n: int, y) -> dict:

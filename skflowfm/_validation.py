@@ -227,6 +227,13 @@ def check_dimensions(estimator, X) -> None:
         )
 
 
+REMEDIES = {
+    False: "Leave such rows out, or fill them in first, as SimpleImputer does.",
+    True: "Interpolate or drop such windows first, as "
+    "skflowfm.datasets.sliding_windows(max_gap=) does.",
+}
+
+
 def check_finite(rows: Rows) -> None:
     """Raise at the first NaN, infinity or value too large for work in float32."""
     for part in rows.chunks():
@@ -240,8 +247,7 @@ def check_finite(rows: Rows) -> None:
             what = "NaN" if np.isnan(value) else "inf" if np.isinf(value) else value
             raise ValueError(
                 f"X must be finite in float32, got {what} (NaN, infinity or a value "
-                f"too large) at index {tuple(where)}. Interpolate or drop such rows "
-                "first, for windows with skflowfm.datasets.sliding_windows(max_gap=)."
+                f"too large) at index {tuple(where)}. {REMEDIES[rows.is_windows]}"
             )
 
 

@@ -43,6 +43,23 @@ def test_only_the_new_rows_come_back(iris):
     assert make_synthetic(X, sampler=quick()).shape == X.shape
 
 
+def test_people_and_rows_without_labels_reach_the_sampler(iris):
+    X, y = iris
+    some = np.r_[0:20, 50:70, 100:120]
+    rest = np.setdiff1d(np.arange(150), some)
+    more = {"groups": np.arange(150) % 6, "X_unlabelled": X[rest]}
+    expected = quick().fit(X[some], y[some], **more)
+    drawn, _ = make_synthetic(
+        X[some], y[some], n_samples={1: 9}, sampler=quick(), **more
+    )
+    np.testing.assert_array_equal(
+        drawn.astype(np.float32), expected.sample(class_counts={1: 9})[0]
+    )
+    for name, value in more.items():
+        with pytest.raises(ValueError, match=f"no use for {name}"):
+            make_synthetic(X, y, sampler=FrozenEstimator(expected), **{name: value})
+
+
 def test_a_frozen_sampler_draws_rows_like_those_of_its_fit(iris):
     X, y = iris
     fitted = quick().fit(X, y)
