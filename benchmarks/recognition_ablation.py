@@ -89,8 +89,8 @@ def dispersive(z_a, z_b, temperature=0.5):
 class Residual(FeatureEncoder):
     """All of z starts as the components; training adds a residual that starts at 0."""
 
-    def __init__(self, n_features, n_components, width=512):
-        super().__init__(n_features, n_components, width)
+    def __init__(self, n_features, n_components, width=512, **kwargs):
+        super().__init__(n_features, n_components, width, **kwargs)
         self.n_fixed, self.n_learned = 0, n_components
         self.net[-1] = ZeroLinear(width, n_components)
 

@@ -870,12 +870,12 @@ def test_cut_off_files(saved):
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [(b"5", r"format version 5.*Update skflowfm"), (b"1", r"version 1.*older.*again")],
+    [(b"6", r"format version 6.*Update skflowfm"), (b"1", r"version 1.*older.*again")],
 )
 def test_another_format_is_named(saved, other, message):
     content = saved.read_bytes()
     changed = content.replace(
-        b'"format_version":"4"', b'"format_version":"' + other + b'"'
+        b'"format_version":"5"', b'"format_version":"' + other + b'"'
     )
     assert changed != content
     saved.write_bytes(changed)

@@ -80,7 +80,7 @@ def test_score_samples_tells_faults_from_windows(data, fitted):
     X = data[0]
     rng = np.random.default_rng(0)
     shuffled = rng.permuted(X, axis=-1)
-    assert np.mean(fitted.score_samples(X) > fitted.score_samples(shuffled)) > 0.9
+    assert np.mean(fitted.score_samples(X) > fitted.score_samples(shuffled)) > 0.8
 
 
 def test_inverse_transform_draws_near_the_representation(data, fitted):

@@ -199,8 +199,10 @@ class TableCoordinates(nn.Module):
         for name in ("score", "value", "as_given"):
             self.register_buffer(name, score.repeat(1, n_columns))
         self.register_buffer("jump", torch.zeros(N_SCORES - 1, n_columns))
-        for name in ("low", "high", "of_low", "of_high", "lowest", "highest"):
-            self.register_buffer(name, torch.full((n_columns,), torch.nan))
+        for name in ("low", "high", "lowest", "highest"):  # no value is infinite
+            self.register_buffer(name, torch.full((n_columns,), torch.inf))
+        for name in ("of_low", "of_high"):  # equal but for columns of two values
+            self.register_buffer(name, torch.zeros(n_columns))
 
     def fit(self, x: Tensor, as_given: Tensor | None = None) -> None:
         """Learn the quantiles of standardised rows.
@@ -236,7 +238,7 @@ class TableCoordinates(nn.Module):
         self.high.copy_(x.amax(dim=0))
         marks = ((x == self.low) | (x == self.high)).all(dim=0) & (self.low < self.high)
         for score, v in ((self.of_low, self.low), (self.of_high, self.high)):
-            score.copy_(self.forward(v[None])[0].masked_fill(~marks, torch.nan))
+            score.copy_(self.forward(v[None])[0].masked_fill(~marks, 0))
         self.lowest.copy_(as_given.amin(dim=0))
         self.highest.copy_(as_given.amax(dim=0))
         self.blocks = one_hot_blocks(x)
@@ -248,7 +250,9 @@ class TableCoordinates(nn.Module):
         self.score.copy_(torch.where(which, score, self.score))
         self.jump.masked_fill_(which, 0)
         for extreme in (self.low, self.high):
-            extreme.masked_fill_(which, torch.nan)
+            extreme.masked_fill_(which, torch.inf)
+        for score in (self.of_low, self.of_high):
+            score.masked_fill_(which, 0)
 
     def leave_gaps(self, spread: Tensor) -> None:
         """Set scores apart where values jump, and standardise them again.
@@ -322,16 +326,17 @@ class TableCoordinates(nn.Module):
 
         Of each block one column has the larger value, the one that is nearest to it.
         """
+        two = self.of_high > self.of_low
         nearness = (coordinates - self.of_low) / (self.of_high - self.of_low)
-        x = torch.where(nearness > 0.5, self.high, x)  # never where it is NaN
-        x = torch.where(nearness <= 0.5, self.low, x)
+        nearness = torch.where(two, nearness, -torch.inf)
+        x = torch.where(two, torch.where(nearness > 0.5, self.high, self.low), x)
         parts, end = [], 0
         for start, stop in self.blocks:
-            nearest = nearness[:, start:stop].nan_to_num(-torch.inf).argmax(dim=1)
+            nearest = nearness[:, start:stop].argmax(dim=1)
             mark = nearest[:, None] == torch.arange(stop - start, device=x.device)
             part = torch.where(mark, self.high[start:stop], self.low[start:stop])
-            some = self.of_low[start:stop].isnan()  # constant in fit
-            parts += [x[:, end:start], torch.where(some, x[:, start:stop], part)]
+            varies = two[start:stop]
+            parts += [x[:, end:start], torch.where(varies, part, x[:, start:stop])]
             end = stop
         return torch.cat([*parts, x[:, end:]], dim=1)
 
