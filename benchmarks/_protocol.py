@@ -4,6 +4,8 @@ import numpy as np
 from sklearn.metrics import f1_score
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 
+N_RESAMPLES = 2000
+
 
 def subject_folds(data, n_folds, seed):
     """Lists of (train, test) row indices that share no subject; 0 folds: one each."""
@@ -20,6 +22,20 @@ def subject_folds(data, n_folds, seed):
         np.sort(np.concatenate([test for _, test in folds])), np.arange(len(data.y))
     )
     return folds
+
+
+def draw_per_class(y, n, seed):
+    """Return positions of ``n`` rows of each class, or all that it has."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(np.flatnonzero(y == c))[:n] for c in np.unique(y)]
+    return np.sort(np.concatenate(drawn))
+
+
+def interval(values, seed=0):
+    """Return a 95 % bootstrap interval of the mean."""
+    rng = np.random.default_rng(seed)
+    means = rng.choice(values, (N_RESAMPLES, len(values))).mean(axis=1)
+    return np.percentile(means, [2.5, 97.5])
 
 
 def draw_labels(y, fraction, seed):

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from _common import print_environment, write_rows
+from _protocol import draw_per_class
 from recognition import METHODS, Options, timed
 
 SETS = (
@@ -54,13 +55,6 @@ def load(name):
     return stretched(X, length), y, stretched(X_test, length), y_test
 
 
-def few_labels(y, seed):
-    """Positions of five rows of each class, or of all where there are fewer."""
-    rng = np.random.default_rng(seed)
-    rows = [rng.permutation(np.flatnonzero(y == label))[:FEW] for label in np.unique(y)]
-    return np.sort(np.concatenate(rows))
-
-
 def run_set(name, methods, options):
     """Rows of results: one for each method and number of labels."""
     X, y, X_test, y_test = load(name)
@@ -74,7 +68,7 @@ def run_set(name, methods, options):
             for draw in range(1 if labels == "all" else options.label_draws):
                 rows = np.arange(len(y))
                 if labels != "all":
-                    rows = few_labels(y, [options.seed, draw])
+                    rows = draw_per_class(y, FEW, [options.seed, draw])
                 classifier.fit(Z[rows], y[rows])
                 accuracy.append(classifier.score(Z_test, y_test))
             yield {

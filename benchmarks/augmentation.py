@@ -61,6 +61,7 @@ from _common import (
     statistics_features,
     write_rows,
 )
+from _protocol import draw_per_class
 from generation import fit_sampler, jitter, smote, split_subjects
 from scipy import stats
 from scipy.spatial.transform import Rotation
@@ -246,7 +247,7 @@ def run_few(data, split_seed, options):
     everything = score_all(split, split.features, split.y, split_seed)
     record(options, {**where, "method": "all labels", "seed": split_seed}, everything)
     for seed in options.seeds:
-        rows = draw_few(split.y, seed)
+        rows = draw_per_class(split.y, LABELS_PER_CLASS, seed)
         for total in options.totals:
             task = task_of(split, rows, total, seed, sampler)
             for method in options.methods:
@@ -303,15 +304,6 @@ def prepared(data, seed):
         flush=True,
     )
     return split
-
-
-def draw_few(y, seed):
-    """Ten positions of each class, or all there are."""
-    rng = np.random.default_rng(seed)
-    drawn = [
-        rng.permutation(np.flatnonzero(y == c))[:LABELS_PER_CLASS] for c in np.unique(y)
-    ]
-    return np.sort(np.concatenate(drawn))
 
 
 def rare_classes(split, seed, n):

@@ -44,7 +44,7 @@ from _common import (
     print_environment,
     write_rows,
 )
-from _protocol import subject_folds, subject_scores
+from _protocol import draw_per_class, interval, subject_folds, subject_scores
 from recognition import Options, minirocket, statistics_forest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -59,7 +59,6 @@ OURS = ("head", "full")
 RIVALS = ("frozen", "scratch", "minirocket", "forest")
 TRANSFER = ("transfer head", "transfer full", "continued head", "continued full")
 METHODS = (*OURS, *RIVALS, *TRANSFER, "labelled head")
-N_RESAMPLES = 2000
 
 
 # ------------------------------------------------------------------------ the models
@@ -201,13 +200,6 @@ def cut(data, n_timesteps):
     return data
 
 
-def draw_per_class(y, n, seed):
-    """Return positions of ``n`` rows of each class, or all that it has."""
-    rng = np.random.default_rng(seed)
-    drawn = [rng.permutation(np.flatnonzero(y == c))[:n] for c in np.unique(y)]
-    return np.sort(np.concatenate(drawn))
-
-
 def run(data, seed, options, others):
     """Fit everything on one fold; write a row per person."""
     folds = subject_folds(data, N_FOLDS, 0)
@@ -280,13 +272,6 @@ def print_tables(path, seeds):
                 f"{dataset:20s} {n:3d} per class: {ours} - {best:13s} "
                 f"{gap.mean():+5.1f} [{low:+.1f}, {high:+.1f}]"
             )
-
-
-def interval(values, seed=0):
-    """Return a 95 % bootstrap interval of the mean."""
-    rng = np.random.default_rng(seed)
-    means = rng.choice(values, (N_RESAMPLES, len(values))).mean(axis=1)
-    return np.percentile(means, [2.5, 97.5])
 
 
 def parse_arguments():

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from _diffusion import N_TIMES
+from _protocol import interval
 from paper_fidelity import PROTOCOL as FIDELITY
 from paper_generation import PROTOCOL
 from paper_recognition import FLOW, PRETEXT
@@ -11,7 +12,6 @@ TOLERANCE = {"c2st_auc": 0.02, "tstr_forest": 0.01, "probe_f1_all": 0.01}
 FALLING = {"c2st_auc", "log_psd_distance"}  # less is better
 CHANCE = 0.5  # of an AUC; below it drawn windows repeat real ones, which is no better
 JUDGED = tuple(TOLERANCE)
-N_RESAMPLES = 2000
 N_POINTS = 101
 
 
@@ -206,13 +206,6 @@ def differences(rows, ours, theirs, protocol="subject-wise"):
         return {}
     gap = (table[ours] - table[theirs]).dropna()
     return {name: part.to_numpy() for name, part in gap.groupby("dataset")}
-
-
-def interval(values, seed=0):
-    """Return a 95 % bootstrap interval of the mean."""
-    rng = np.random.default_rng(seed)
-    means = rng.choice(values, (N_RESAMPLES, len(values))).mean(axis=1)
-    return np.percentile(means, [2.5, 97.5])
 
 
 def recognition_claim(rows):

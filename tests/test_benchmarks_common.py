@@ -217,15 +217,15 @@ def test_stretching_keeps_a_straight_line_and_a_series_of_that_length(archive):
     np.testing.assert_allclose(stretched[:, 0], [[2, 3, 4, 5], [0, 3, 1, 4]], rtol=1e-6)
 
 
-def test_few_labels_are_five_of_each_class_or_all_there_are(archive):
+def test_as_many_labels_of_each_class_are_drawn_or_all_there_are():
     y = np.repeat([4, 7, 9], [30, 3, 5])
-    rows = archive.few_labels(y, 0)
+    rows = protocol.draw_per_class(y, 5, 0)
     assert dict(zip(*np.unique(y[rows], return_counts=True), strict=True)) == {
         4: 5,
         7: 3,
         9: 5,
     }
-    assert not np.array_equal(rows, archive.few_labels(y, 1))
+    assert not np.array_equal(rows, protocol.draw_per_class(y, 5, 1))
 
 
 def test_a_subject_is_scored_on_the_classes_it_performed():

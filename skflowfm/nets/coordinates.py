@@ -216,36 +216,45 @@ class TableCoordinates(nn.Module):
         """
         as_given = x if as_given is None else as_given
         ordered, given = (rows.sort(dim=0).values for rows in (x, as_given))
-        gap = jumps(ordered)
-        at = torch.special.ndtr(normal_scores().double()) * len(x) - 0.5
-        at = at.clamp(0, len(x) - 1)
-        k = at.floor().long()
-        after = (k + 1).clamp_max(len(x) - 1)
-        share = (at - k).float()[:, None].expand(-1, x.shape[1])
-        share = torch.where(gap[k], share.round(), share)
-        for knots, rows in ((self.value, ordered), (self.as_given, given)):
-            knots.copy_(torch.lerp(rows[k], rows[after], share))
-        self.jump.zero_()
-        last = k[:, None] + (share == 1)
-        for i, column in gap.nonzero().tolist():  # a knot on each side of it
-            before = int((last[:, column] <= i).sum()) - 1
-            if 0 <= before < N_SCORES - 1:
-                for knots, rows in ((self.value, ordered), (self.as_given, given)):
-                    knots[before : before + 2, column] = rows[i : i + 2, column]
-                self.jump[before, column] = 1
+        self.learn_quantiles(ordered, given)
         self.leave_gaps(spread_of(ordered))
-        self.low.copy_(x.amin(dim=0))
-        self.high.copy_(x.amax(dim=0))
+        self.blocks = one_hot_blocks(x)
+        self.low.copy_(ordered[0])
+        self.high.copy_(ordered[-1])
+        self.lowest.copy_(given[0])
+        self.highest.copy_(given[-1])
         marks = ((x == self.low) | (x == self.high)).all(dim=0) & (self.low < self.high)
         for score, v in ((self.of_low, self.low), (self.of_high, self.high)):
             score.copy_(self.forward(v[None])[0].masked_fill(~marks, 0))
-        self.lowest.copy_(as_given.amin(dim=0))
-        self.highest.copy_(as_given.amax(dim=0))
-        self.blocks = one_hot_blocks(x)
+
+    def learn_quantiles(self, ordered: Tensor, given: Tensor) -> None:
+        """Learn the value of each score from sorted rows, and where values jump.
+
+        A quantile lies between two rows, but of a jump on one of its sides, and of
+        those next to it one on each.
+        """
+        n, gap = len(ordered), jumps(ordered)
+        at = torch.special.ndtr(normal_scores().double()) * n - 0.5
+        at = at.clamp(0, n - 1)
+        k = at.floor().long()
+        after = (k + 1).clamp_max(n - 1)
+        share = (at - k).float()[:, None].expand(-1, ordered.shape[1])
+        share = torch.where(gap[k], share.round(), share)
+        both = (self.value, ordered), (self.as_given, given)
+        for values, rows in both:
+            values.copy_(torch.lerp(rows[k], rows[after], share))
+        self.jump.zero_()
+        row = k[:, None] + (share == 1)
+        for i, column in gap.nonzero().tolist():
+            before = int((row[:, column] <= i).sum()) - 1
+            if 0 <= before < N_SCORES - 1:
+                for values, rows in both:
+                    values[before : before + 2, column] = rows[i : i + 2, column]
+                self.jump[before, column] = 1
 
     def refit(self, x: Tensor, which: Tensor) -> None:
         """Take some columns as they are: what woke late may vary in any way."""
-        score = normal_scores()[:, None]
+        score = normal_scores()[:, None].to(self.value.device)
         self.value.copy_(torch.where(which, score, self.value))
         self.score.copy_(torch.where(which, score, self.score))
         self.jump.masked_fill_(which, 0)
