@@ -153,7 +153,7 @@ class Batches:
     def __iter__(self):
         for _ in range(STEPS_PER_ROUND):
             draws = self.draw(self.next_index(), self.generator)
-            yield draws, draws["t"]
+            yield draws, None  # skorch's X and y: the draws hold all
             if self.budget.spent() >= 1:
                 return
 
@@ -163,7 +163,7 @@ class FixedBatches(list):
 
     def __init__(self, draw, index, batch_size, generator):
         parts = index.split(batch_size)
-        super().__init__((d := draw(part, generator), d["t"]) for part in parts)
+        super().__init__((draw(part, generator), None) for part in parts)
 
 
 def sparing_constants(view, standardise):

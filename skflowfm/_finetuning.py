@@ -176,7 +176,7 @@ class Tuned(nn.Module):
         self.encode, self.penalty = model.encode, penalty
         self.has_stem = not isinstance(model.stem, nn.Identity)
 
-    def forward(self, features, target, weight, t):
+    def forward(self, features, target, weight):
         z = self.axes(self.encode(features))
         loss = weight * self.head.loss(self.head(z), target)
         return loss + self.penalty * self.head.weight.square().sum(), None, None
@@ -239,7 +239,6 @@ def noisy_draws(tuned, features, labelled, device):
             "features": shown + deviation * noise,
             "target": labelled.target[index].to(device),
             "weight": labelled.weight[index].to(device),
-            "t": index.to(device),
         }
 
     return draw

@@ -251,7 +251,6 @@ def test_fine_tuning_starts_where_the_heads_loss_is_flat(pretrained, Z, n_classe
             torch.from_numpy(Z),
             torch.from_numpy(target),
             torch.from_numpy(weight),
-            None,
         )
         loss.mean().backward()
         return float(tuned.head.weight.grad.norm())
@@ -267,7 +266,7 @@ def test_a_classifier_goes_on_where_the_heads_loss_is_flat(monkeypatch, strategy
     pretrained, seen = FlowFMTransformer(8, max_steps=10, random_state=0).fit(X), []
 
     def watched(tuned, features, labelled, keep, **options):
-        answers = labelled.target, labelled.weight, None
+        answers = labelled.target, labelled.weight
         tuned(features.clone(), *answers)[0].mean().backward()
         seen.append((keep, float(tuned.head.weight.grad.abs().max())))
         return tune(tuned, features, labelled, keep, **options)

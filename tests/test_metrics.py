@@ -245,6 +245,20 @@ def test_weighted_auc_is_that_of_scikit_learn(seed, n, m):
     assert won / np.prod([c.sum() for c in counts]) == pytest.approx(expected)
 
 
+def test_recall_is_the_share_of_each_class_that_is_recognised():
+    """Of 50 rows of class b, 15 lie where those of class a are."""
+    y = np.repeat(["a", "b"], 50)
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    X[:, 0] += 100 * (y == "b")
+    X_test = X.copy()
+    X_test[50:65, 0] -= 100
+    result = train_on_synthetic(X, y, X_test, y, X_train=X, y_train=y, random_state=0)
+    for score in (result.logistic, result.forest):
+        assert score.recall_synthetic == score.recall_real == {"a": 1.0, "b": 0.7}
+    alone = train_on_synthetic(X, y, X_test, y, random_state=0)
+    assert alone.forest.recall_real is None
+
+
 def test_bootstrap_of_the_auc_has_the_known_spread():
     """Variance of the Mann-Whitney statistic under equal laws: (2n + 1) / (12 n^2)."""
     rng = np.random.default_rng(0)

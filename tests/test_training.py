@@ -117,7 +117,7 @@ class Slope(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, target, t):
+    def forward(self, target):
         return (self.weight - target).square(), None, None
 
 
@@ -127,7 +127,7 @@ def test_early_stopping_restores_the_best_round():
     def draw(index, generator):
         # rows 0, 1 pull the weight to 1, held-out row 2 would like .1
         value = torch.tensor([1.0, 1.0, 0.1])[index]
-        return {"target": value, "t": value}
+        return {"target": value}
 
     module = Slope()
     budget = Budget(100_000, None, 2, learning_rate=1e-3, decay=False)
@@ -147,7 +147,7 @@ def test_early_stopping_sees_the_last_round(limit):
 
     def draw(index, generator):
         target = torch.ones(len(index))
-        return {"target": target, "t": target}
+        return {"target": target}
 
     module = Slope()
     limits = {"max_steps": None, "max_time": None} | limit
@@ -177,7 +177,7 @@ def test_the_field_goes_on_where_the_encoder_turned_back(limit, monkeypatch):
             self.encoder, self.velocity_field = Part(), Part()
             self.projector = torch.nn.Identity()
 
-        def forward(self, target, t, view=None):
+        def forward(self, target, view=None):
             now[0] += 1.0 if self.training else 0.0
             missing = 1 - self.velocity_field.weight
             loss = (self.encoder.weight - target).square() + missing.square()
@@ -189,7 +189,7 @@ def test_the_field_goes_on_where_the_encoder_turned_back(limit, monkeypatch):
         seen.append(set(index.tolist()))
         # the held-out row 2 dislikes an encoder above .1 more than a field below 1
         value = torch.tensor([1.0, 1.0, -0.9])[index]
-        return {"target": value, "t": value, "view": value}
+        return {"target": value, "view": value}
 
     model = Both()
     limits = {"max_steps": None, "max_time": None} | limit

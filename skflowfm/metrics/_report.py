@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import recall_score
 
 from skflowfm.metrics._checks import (
     check_classes,
@@ -19,9 +18,8 @@ from skflowfm.metrics._dependence import (
     cross_correlation_distance,
 )
 from skflowfm.metrics._distribution import frechet_distance, mmd, precision_recall
-from skflowfm.metrics._features import representation_features
 from skflowfm.metrics._spectrum import log_psd_distance
-from skflowfm.metrics._transfer import REMEDY, classifiers, train_on_synthetic
+from skflowfm.metrics._transfer import REMEDY, train_on_synthetic
 from skflowfm.metrics._two_sample import c2st_auc
 
 NOTE = "None of this is a privacy guarantee: rows that pass may still reveal people."
@@ -208,8 +206,8 @@ def quality_report(
             check_same_classes(y_test=y_test, y_real=y_real, y_synthetic=y_synthetic)
             check_several(y_real, "y_real", REMEDY["train"])
             real, synthetic = (X_real, y_real), (X_synthetic, y_synthetic)
-            lines += _usefulness(real, synthetic, (X_test, y_test), seed)
-            recall = _recall(real, synthetic, (X_test, y_test), seed)
+            useful, recall = _usefulness(real, synthetic, (X_test, y_test), seed)
+            lines += useful
     return QualityReport(lines, recall, notes, X_real, X_synthetic, y_real, y_synthetic)
 
 
@@ -251,7 +249,10 @@ def _copies(X_real, X_synthetic, X_test, seed):
 
 
 def _usefulness(real, synthetic, test, seed):
-    """F1 of classifiers trained on one side and tested on the other."""
+    """Return lines of F1, and {class: (recall after synthetic rows, after real rows)}.
+
+    Classifiers are trained on one side and tested on the other; recall is the forest's.
+    """
     there = train_on_synthetic(
         *synthetic, *test, X_train=real[0], y_train=real[1], random_state=seed
     )
@@ -268,23 +269,8 @@ def _usefulness(real, synthetic, test, seed):
     lines.append(
         ReportLine(said, score.synthetic, score.interval, there.forest.real, "real's")
     )
-    return lines
-
-
-def _recall(real, synthetic, test, seed):
-    """{class: (recall after synthetic rows, after real rows)} of the forest."""
-    X_test, y_test = test
-    labels = np.unique(y_test)
-    recalls = []
-    for X, y in (synthetic, real):
-        forest = classifiers(seed)[1].fit(representation_features(X), y)
-        predicted = forest.predict(representation_features(X_test))
-        recalls.append(
-            recall_score(
-                y_test, predicted, labels=labels, average=None, zero_division=0
-            )
-        )
-    return {
-        label: (float(a), float(b))
-        for label, a, b in zip(labels.tolist(), *recalls, strict=True)
-    }
+    after_synthetic, after_real = (
+        there.forest.recall_synthetic,
+        there.forest.recall_real,
+    )
+    return lines, {c: (after_synthetic[c], after_real[c]) for c in after_real}

@@ -76,12 +76,18 @@ class TransferScore:
         `real` is None or 0.
     interval : tuple of (float, float)
         95 % bootstrap interval of `synthetic` over the test rows.
+    recall_synthetic : dict
+        {class: share of its test rows that are recognised} after synthetic rows.
+    recall_real : dict or None
+        The same after real rows, None without them.
     """
 
     synthetic: float
     real: float | None
     ratio: float | None
     interval: tuple[float, float]
+    recall_synthetic: dict
+    recall_real: dict | None
 
 
 @dataclass(frozen=True)

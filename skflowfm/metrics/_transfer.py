@@ -64,7 +64,8 @@ def train_on_synthetic(
     -------
     result : TransferResult
         ``result.logistic`` and ``result.forest``, each with ``synthetic`` (TSTR),
-        ``real`` (TRTR), ``ratio`` and ``interval``. F1 is averaged over the classes of
+        ``real`` (TRTR), ``ratio``, ``interval`` and the recall of each class,
+        ``recall_synthetic`` and ``recall_real``. F1 is averaged over the classes of
         `y_test`; a class never predicted counts 0. The interval resamples the
         test rows of each class 200 times with the classifier fixed; test windows of
         one subject are dependent, so that it is then too narrow.
@@ -110,11 +111,12 @@ def train_on_synthetic(
     check_same_classes(**sides, **({} if real is None else {"y_train": real[1]}))
     scores = []
     for classifier in classifiers(seed):
-        predicted = classifier.fit(*synthetic).predict(X_test_features)
-        trtr = None
-        if real is not None:
-            trtr = _macro_f1(y_test, classifier.fit(*real).predict(X_test_features))
-        scores.append(_score(y_test, predicted, trtr, rng))
+        predicted = [
+            classifier.fit(*rows).predict(X_test_features)
+            for rows in (synthetic, real)
+            if rows is not None
+        ]
+        scores.append(_score(y_test, *predicted, rng=rng))
     return TransferResult(*scores)
 
 
@@ -144,11 +146,23 @@ def _macro_f1(y_test, predicted):
     )
 
 
-def _score(y_test, predicted, trtr, rng):
-    tstr = _macro_f1(y_test, predicted)
+def _score(y_test, synthetic, real=None, *, rng):
+    """Score what was predicted after synthetic rows and, if at all, after real ones."""
+    tstr = _macro_f1(y_test, synthetic)
+    trtr = None if real is None else _macro_f1(y_test, real)
     ratio = tstr / trtr if trtr else None
-    interval = percentile_interval(_bootstrap_f1(y_test, predicted, rng))
-    return TransferScore(tstr, trtr, ratio, interval)
+    interval = percentile_interval(_bootstrap_f1(y_test, synthetic, rng))
+    recall = _recall(y_test, synthetic), None if real is None else _recall(y_test, real)
+    return TransferScore(tstr, trtr, ratio, interval, *recall)
+
+
+def _recall(y_test, predicted):
+    labels = np.unique(y_test)
+    hit = np.asarray(y_test) == np.asarray(predicted)
+    return {
+        label: float(hit[y_test == value].mean())
+        for label, value in zip(labels.tolist(), labels, strict=True)
+    }
 
 
 def _bootstrap_f1(y_test, predicted, rng):
