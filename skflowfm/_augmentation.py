@@ -132,8 +132,7 @@ def make_synthetic(
         wanted = check_new_counts(n_samples, np.unique(np.asarray(y)), "n_samples")
     else:
         check_count("n_samples", n_samples)
-    more = {"groups": groups, "X_unlabelled": X_unlabelled}
-    sampler, seed = ready_sampler(sampler, X, y, random_state, **more)
+    sampler, seed = ready_sampler(sampler, X, y, groups, X_unlabelled, random_state)
     if not by_class and y is not None:
         wanted = spread_over_classes(len(X) if n_samples is None else n_samples, y)
     X = as_container(X)
@@ -158,18 +157,17 @@ def check_all_labelled(classifier, y) -> None:
         )
 
 
-def ready_sampler(sampler, X, y, random_state, **more):
+def ready_sampler(sampler, X, y, groups, X_unlabelled, random_state):
     """Return a sampler that draws rows like ``X``, and the seed that ``sample`` gets.
 
-    A frozen one is the one itself, and ``X`` must be rows of its kind. Others are
-    fitted, with what ``more`` there is.
+    A frozen one is the one itself, and ``X`` must be rows of its kind.
     """
     if isinstance(sampler, FrozenEstimator):
-        given = [name for name, value in more.items() if value is not None]
-        if given:
+        if groups is not None or X_unlabelled is not None:
+            name = "X_unlabelled" if groups is None else "groups"
             raise ValueError(
-                f"A frozen sampler is not fitted, and has no use for {given[0]}. Pass "
-                "it to the sampler's own fit, or the sampler without FrozenEstimator."
+                f"A frozen sampler is not fitted, and has no use for {name}. Pass it "
+                "to the sampler's own fit, or the sampler without FrozenEstimator."
             )
         check_is_fitted(sampler.estimator)
         sampler.estimator._rows(X)
@@ -180,7 +178,7 @@ def ready_sampler(sampler, X, y, random_state, **more):
     sampler = FlowFMSampler() if sampler is None else clone(sampler)
     if random_state is not None:
         sampler.set_params(random_state=random_state)
-    return sampler.fit(X, y, **more), None
+    return sampler.fit(X, y, groups=groups, X_unlabelled=X_unlabelled), None
 
 
 def spread_over_classes(n: int, y) -> dict:

@@ -19,10 +19,11 @@ from .nets import (
     VectorVelocityField,
     WindowVelocityField,
 )
-from .nets.coordinates import Standardise, TableCoordinates, WindowCoordinates
+from .nets.coordinates import Standardise, WindowCoordinates
 from .nets.encoder import LEARNED_SHARE
 from .nets.joint import Projector
 from .nets.layers import initialise
+from .nets.scores import TableCoordinates
 
 DEFAULT_COMPONENTS, CURVED_COMPONENTS = 256, 64
 FIXED = 16  # leading components of a table that nothing learned takes the place of

@@ -16,7 +16,8 @@ from skflowfm._imputation import ROUNDS, complete, fill_by_hand, match, of_donor
 from skflowfm._standing import module_of
 from skflowfm._steps import steps_of
 from skflowfm.datasets import make_wearable
-from skflowfm.nets.coordinates import Standardise, TableCoordinates
+from skflowfm.nets.coordinates import Standardise
+from skflowfm.nets.scores import TableCoordinates
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,7 @@ from skflowfm.nets import (
 from skflowfm.nets.coordinates import (
     FLOOR,
     LEVEL_SHARE,
-    NARROWEST,
     Standardise,
-    TableCoordinates,
     WindowCoordinates,
     equalised,
 )
@@ -40,6 +38,7 @@ from skflowfm.nets.layers import (
     ZeroUnfold,
     initialise,
 )
+from skflowfm.nets.scores import NARROWEST, TableCoordinates
 from skflowfm.nets.views import table_view, window_view
 
 

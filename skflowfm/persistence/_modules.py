@@ -23,11 +23,12 @@ from ..nets import (
     VectorVelocityField,
     WindowVelocityField,
 )
-from ..nets.coordinates import Standardise, TableCoordinates, WindowCoordinates
+from ..nets.coordinates import Standardise, WindowCoordinates
 from ..nets.density import RepresentationFlow
 from ..nets.joint import Projector
 from ..nets.layers import ZeroLinear
 from ..nets.length import LARGEST_RATIO
+from ..nets.scores import TableCoordinates
 from ..nets.stem import n_signals
 from ._file import ModelFileError
 from ._values import Unknown
